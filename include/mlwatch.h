@@ -1,0 +1,192 @@
+/* mlwatch: one call in the inference loop. C11 and C++17.
+ *
+ *     mlw_options options = mlw_options_init();
+ *     options.model = "digits";
+ *     options.n_classes = 10;
+ *     mlw_producer *p;
+ *     int err = mlw_open(&options, &p);               // may allocate and call the system
+ *     ...
+ *     mlw_batch batch = mlw_batch_init();
+ *     batch.rows = 128;
+ *     batch.proba = proba;                            // 128 x 10 float
+ *     mlw_write(p, &batch);                           // copies; never blocks, allocates or calls the system
+ *     ...
+ *     mlw_close(p);
+ *
+ * Functions return 0 or a negative errno; they never print, abort or block. A batch that does not fit is dropped and counted.
+ * A handle serves one thread at a time: a call that finds it in use drops its batch as "contended".
+ * After fork() the parent keeps its ring; the child's first call opens one of its own.
+ */
+#ifndef MLWATCH_H
+#define MLWATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MLW_VERSION "0.1.0"
+
+typedef struct mlw_producer mlw_producer;
+
+enum { MLW_F16 = 1, MLW_BF16 = 2, MLW_F32 = 3, MLW_F64 = 4 };
+enum { MLW_CLASSIFICATION = 1, MLW_REGRESSION = 2 };
+enum { MLW_NUMERICAL = 0, MLW_CATEGORICAL = 1 };
+
+/* Which sections a reservation has. */
+enum {
+    MLW_PROBA = 1u << 0,      /* rows x n_classes, proba_dtype */
+    MLW_FEATURES = 1u << 1,   /* rows x n_features, feature_dtype */
+    MLW_LABELS = 1u << 2,     /* rows x int32_t: class index, -1 = no label */
+    MLW_LABEL_SETS = 1u << 3, /* rows x n_classes x uint8_t: one-hot or multi-label */
+    MLW_TARGETS = 1u << 4,    /* rows x n_classes x double: regression; NaN = not known */
+    MLW_IDS = 1u << 5         /* rows x uint64_t */
+};
+
+/* options.flags */
+enum { MLW_ALLOW_DISK = 1u << 0 }; /* accept a ring directory that is not in memory */
+
+typedef struct mlw_options {
+    size_t size;                      /* sizeof(mlw_options), set by mlw_options_init */
+    const char *model;                /* required; strings are UTF-8, 255 bytes at most, and copied */
+    const char *version;              /* default "" */
+    const char *instance;             /* default: the host's name */
+    uint32_t task;                    /* default MLW_CLASSIFICATION */
+    uint32_t flags;
+    uint32_t n_classes;               /* columns of proba; with MLW_REGRESSION the number of outputs */
+    uint32_t n_features;              /* columns of features */
+    uint32_t proba_dtype;             /* default MLW_F32 */
+    uint32_t feature_dtype;           /* default MLW_F32 */
+    const char *const *class_names;   /* n_classes names, or NULL for class_0, class_1, ... */
+    const char *const *feature_names; /* n_features names, or NULL for feat_0, feat_1, ... */
+    const uint8_t *feature_kinds;     /* n_features of MLW_NUMERICAL or MLW_CATEGORICAL, or NULL */
+    double threshold;                 /* two classes: class 1 when p1 > threshold; default 0.5 */
+    uint64_t period_ns;               /* a wish for the reporting period; 0 = none */
+    uint64_t reservoir_rows;          /* a wish for the sample size; 0 = none */
+    const char *dir;                  /* default $MLWATCH_DIR, else /dev/shm/mlwatch */
+    uint64_t ring_bytes;              /* default 8 MiB; rounded up to a power of two */
+    char *error;                      /* where mlw_open explains a failure, or NULL */
+    size_t error_size;
+} mlw_options;
+
+typedef struct mlw_batch {
+    size_t size;                 /* sizeof(mlw_batch), set by mlw_batch_init */
+    uint32_t rows;
+    uint32_t reserved;           /* 0 */
+    uint64_t timestamp_ns;       /* Unix time; 0 = now (coarse clock, a few ms) */
+    const void *proba;           /* NULL = not in this batch; the same for every section below */
+    ptrdiff_t proba_stride;      /* bytes from row to row; 0 = packed; the same below */
+    const void *features;
+    ptrdiff_t features_stride;
+    const int32_t *labels;       /* class index, -1 = no label */
+    ptrdiff_t labels_stride;
+    const uint8_t *label_sets;   /* n_classes flags a row; not together with labels */
+    ptrdiff_t label_sets_stride;
+    const double *targets;       /* n_classes values a row; regression only */
+    ptrdiff_t targets_stride;
+    const uint64_t *ids;
+    ptrdiff_t ids_stride;
+} mlw_batch;
+
+/* A place in the ring for one record: fill the sections, then commit. */
+typedef struct mlw_reservation {
+    size_t size;           /* sizeof(mlw_reservation), set by mlw_reservation_init */
+    uint32_t rows;
+    uint32_t sections;     /* MLW_PROBA | ... */
+    uint64_t timestamp_ns; /* Unix time; 0 = now */
+    void *proba;           /* set by mlw_reserve: 64-byte aligned, row-major, packed */
+    void *features;
+    int32_t *labels;
+    uint8_t *label_sets;
+    double *targets;
+    uint64_t *ids;
+} mlw_reservation;
+
+/* Since the ring was made, over every process that has used it. dropped_* = the sum of the reasons. */
+typedef struct mlw_counts {
+    size_t size; /* sizeof(mlw_counts), set by mlw_counts_init */
+    uint64_t records, rows, bytes;
+    uint64_t dropped_records, dropped_rows;
+    uint64_t full_records, full_rows;
+    uint64_t too_large_records, too_large_rows;
+    uint64_t contended_records, contended_rows;
+    uint64_t rejected_records, rejected_rows;
+    uint64_t detached_records, detached_rows;
+} mlw_counts;
+
+static inline mlw_options mlw_options_init(void)
+{
+    mlw_options o;
+    memset(&o, 0, sizeof o);
+    o.size = sizeof o;
+    o.task = MLW_CLASSIFICATION;
+    o.proba_dtype = MLW_F32;
+    o.feature_dtype = MLW_F32;
+    o.threshold = 0.5;
+    return o;
+}
+
+static inline mlw_batch mlw_batch_init(void)
+{
+    mlw_batch b;
+    memset(&b, 0, sizeof b);
+    b.size = sizeof b;
+    return b;
+}
+
+static inline mlw_reservation mlw_reservation_init(void)
+{
+    mlw_reservation r;
+    memset(&r, 0, sizeof r);
+    r.size = sizeof r;
+    return r;
+}
+
+static inline mlw_counts mlw_counts_init(void)
+{
+    mlw_counts c;
+    memset(&c, 0, sizeof c);
+    c.size = sizeof c;
+    return c;
+}
+
+/* Attaches to a free slot of the stream's ring, or makes one. *out is written on success only.
+ * -EINVAL options; -ENOSPC the file system is too small for the ring; -EACCES; -EMEDIUMTYPE the directory is not in memory;
+ * -EUSERS all 64 slots of the stream are in use. */
+int mlw_open(const mlw_options *options, mlw_producer **out);
+
+/* Copies a batch into the ring. A batch longer than a record becomes several records, each taken or dropped on its own.
+ * 0 all rows are in the ring; -EAGAIN ring full; -EBUSY handle in use; -EINVAL malformed; -ENOTCONN no ring after a fork.
+ * Not 0 means that at least one row was dropped, and counted. */
+int mlw_write(mlw_producer *p, const mlw_batch *batch);
+
+/* Most rows with these sections that one record holds. */
+uint32_t mlw_record_rows(const mlw_producer *p, uint32_t sections);
+
+/* Reserve, fill, commit: the model writes straight into the ring. Between reserve and commit or discard the handle is in use.
+ * -EMSGSIZE more rows than mlw_record_rows; otherwise as mlw_write. */
+int mlw_reserve(mlw_producer *p, mlw_reservation *r);
+int mlw_commit(mlw_producer *p);
+int mlw_discard(mlw_producer *p);
+
+/* Counts rows that the caller could not turn into a batch, as rejected. */
+void mlw_reject(mlw_producer *p, uint64_t rows);
+
+int mlw_counters(const mlw_producer *p, mlw_counts *out);
+
+/* The ring file's path; valid until mlw_close. */
+const char *mlw_path(const mlw_producer *p);
+
+/* Leaves the ring to the sidecar, which drains it. NULL is fine. */
+void mlw_close(mlw_producer *p);
+
+/* A short text for a value returned by the functions above; never NULL. */
+const char *mlw_strerror(int err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,79 @@
+/* What ring.c (hot) and segment.c (cold) share: the handle. */
+#ifndef MLW_PRODUCER_H
+#define MLW_PRODUCER_H
+
+#include <mlwatch.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "crc32c.h"
+#include "wire.h"
+
+enum { MLW_SECTIONS = 6, MLW_SECTION_SETS = 1 << MLW_SECTIONS };
+
+/* Everything needed to attach again after a fork. */
+struct mlw_recipe {
+    char *dir;
+    char *stream;
+    unsigned char *schema;
+    uint32_t schema_len;
+    uint32_t flags;
+    uint64_t capacity;
+};
+
+/* A record that has a place in the ring and is not yet visible. */
+struct mlw_claim {
+    uint64_t padding;
+    uint64_t pos;
+    uint64_t len; /* 0 = nothing is claimed */
+    uint64_t timestamp_ns;
+    uint32_t rows;
+    uint32_t sections;
+    uint64_t at[MLW_SECTIONS]; /* offset of each section in the payload */
+};
+
+struct mlw_producer {
+    /* Hot. `busy` guards all of it; `page` is atomic because a contended call counts itself without holding `busy`. */
+    _Atomic uint32_t busy;
+    int reserved;                     /* a reservation is open */
+    unsigned char *data;              /* NULL = detached: no ring, because of a fork */
+    struct mlw_producer_page *_Atomic page; /* the ring's, or `own_page` while detached */
+    const struct mlw_consumer_page *consumer;
+    uint64_t capacity;
+    uint64_t tail;        /* equals page->tail: nobody else writes it */
+    uint64_t cached_head; /* some head the consumer has published; never ahead of it */
+    uint64_t next_seq;
+    mlw_crc32c_fn crc32c;
+    struct mlw_claim claim;
+    uint64_t max_record;
+    uint64_t row_bytes[MLW_SECTIONS];        /* 0 = the schema has no such section */
+    uint32_t record_rows[MLW_SECTION_SETS];  /* by sections; 0 = not a valid combination */
+
+    /* Cold. */
+    struct mlw_producer_page own_page;
+    struct mlw_recipe recipe;
+    uint64_t retry_ns; /* while detached: do not try to attach before this */
+    int fd;
+    dev_t dev;
+    ino_t ino;
+    unsigned char *map;
+    size_t map_len;
+    char *path;
+    struct mlw_producer *next; /* in the process's list of handles */
+};
+
+static inline uint64_t mlw_align_up(uint64_t n, uint64_t to)
+{
+    return (n + to - 1) & ~(to - 1);
+}
+
+/* The end of the payload; `at` receives the sections' offsets. */
+uint64_t mlw_place_sections(const mlw_producer *p, uint64_t rows, uint32_t sections, uint64_t at[MLW_SECTIONS]);
+
+/* Gives a detached handle a ring of its own. 0, or why not; never tries more than once a second. */
+int mlw_attach_again(mlw_producer *p, uint64_t now_ns);
+
+uint64_t mlw_now_ns(void);
+
+#endif
