@@ -1,0 +1,289 @@
+//! The consumer's side of the protocol, over any [`Area`]: a mapped file, or a byte array in a test.
+//!
+//! A record's header is copied once, the copy is checked, and only the copy is used. The payload is handed out in place.
+//! Whatever bytes the area holds, a poll ends, stays in bounds, and either advances or reports [`Corruption`].
+
+use super::schema::{DType, Schema};
+use super::wire::{self, Record, section};
+use half::{bf16, f16};
+use ndarray::ArrayView2;
+use thiserror::Error;
+
+/// The memory of a ring as the consumer sees it. The producer may append at any time; a hostile one may change any byte.
+pub trait Area {
+    /// Bytes in the data area, a power of two.
+    fn capacity(&self) -> u64;
+    /// The producer's position, loaded with acquire.
+    fn tail(&self) -> u64;
+    /// The head an earlier consumer left. Untrusted.
+    fn stored_head(&self) -> u64;
+    /// The sequence number an earlier consumer expected at its head. Untrusted.
+    fn stored_next_seq(&self) -> u64;
+    /// Gives everything before `head` back to the producer, with release.
+    fn release(&self, head: u64, next_seq: u64);
+    /// Copies the header at `pos`, reading every byte once.
+    fn record(&self, pos: u64) -> Record;
+    /// The bytes at `pos`, in place; `pos + len` does not cross the end of a lap.
+    fn payload(&self, pos: u64, len: u64) -> &[u8];
+}
+
+/// What a record or position did wrong. The ring cannot be read on from here.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the messages document them")]
+pub enum Corruption {
+    #[error("tail {tail} is not within one lap of head {head}, or not a multiple of 64")]
+    Tail { head: u64, tail: u64 },
+    #[error("no record begins at {pos}")]
+    Magic { pos: u64 },
+    #[error("the record header at {pos} fails its checksum")]
+    Checksum { pos: u64 },
+    #[error("the record at {pos} says it is at {says}")]
+    Position { pos: u64, says: u64 },
+    #[error("the record at {pos} has length {rec_len}, at most {most} are possible there")]
+    Length { pos: u64, rec_len: u32, most: u64 },
+    #[error("the record at {pos} is of unknown kind {kind}")]
+    Kind { pos: u64, kind: u16 },
+    #[error("the record at {pos} has sections {sections:#x}, which its schema does not allow")]
+    Sections { pos: u64, sections: u16 },
+    #[error("the record at {pos} with {rows} rows has {len} bytes of payload, its sections take {need}")]
+    Payload { pos: u64, rows: u32, len: u32, need: u64 },
+    #[error("the record at {pos} has sequence number {seq}, at least {expected} expected")]
+    Sequence { pos: u64, seq: u64, expected: u64 },
+}
+
+/// A rows × columns view into the ring.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "named by themselves")]
+pub enum Matrix<'a> {
+    F16(ArrayView2<'a, f16>),
+    BF16(ArrayView2<'a, bf16>),
+    F32(ArrayView2<'a, f32>),
+    F64(ArrayView2<'a, f64>),
+}
+
+/// One record's payload in place: rows × (probabilities, features, labels, ids).
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Rows in every section.
+    pub rows: usize,
+    /// The record's sequence number.
+    pub seq: u64,
+    /// Unix time, ns, as the producer says.
+    pub ts_ns: u64,
+    /// rows × classes; with the task regression rows × outputs.
+    pub probabilities: Option<Matrix<'a>>,
+    /// rows × features.
+    pub features: Option<Matrix<'a>>,
+    /// Class indices, −1 = none. Not checked against the number of classes.
+    pub labels: Option<&'a [i32]>,
+    /// rows × classes flags.
+    pub label_sets: Option<ArrayView2<'a, u8>>,
+    /// rows × outputs.
+    pub targets: Option<ArrayView2<'a, f64>>,
+    /// One per row.
+    pub ids: Option<&'a [u64]>,
+}
+
+/// How much one poll may do, so that endless padding or one busy ring starves nobody.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "named by themselves")]
+pub struct Budget {
+    pub records: u64,
+    pub bytes: u64,
+}
+
+/// What one poll did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Polled {
+    /// Data records handed out.
+    pub records: u64,
+    /// Sequence numbers skipped: records dropped, or lost to a crash or a resync.
+    pub missing: u64,
+    /// Bytes between head and tail when the poll began.
+    pub used: u64,
+    /// Bytes consumed, padding included.
+    pub bytes: u64,
+    /// Nothing was left when the poll ended.
+    pub drained: bool,
+}
+
+/// The reading end of one ring.
+#[derive(Debug)]
+pub struct Consumer<A> {
+    area: A,
+    shape: Shape,
+    head: u64,
+    next_seq: u64,
+    /// The stored sequence number may lag or lead by the record that was in hand when the last consumer died.
+    seq_is_stored: bool,
+}
+
+impl<A: Area> Consumer<A> {
+    /// Continues at the head an earlier consumer left.
+    pub fn new(area: A, schema: &Schema) -> Consumer<A> {
+        let (head, next_seq) = (area.stored_head(), area.stored_next_seq());
+        Consumer { area, shape: Shape::of(schema), head, next_seq, seq_is_stored: true }
+    }
+
+    /// The memory underneath.
+    pub fn area(&self) -> &A {
+        &self.area
+    }
+
+    /// Hands out the records between head and tail, oldest first, and gives each back to the producer.
+    pub fn poll(&mut self, budget: Budget, mut each: impl FnMut(Batch<'_>)) -> Result<Polled, Corruption> {
+        let tail = self.checked_tail()?;
+        let mut polled = Polled { used: tail - self.head, ..Polled::default() };
+        while self.head != tail && polled.records < budget.records && polled.bytes < budget.bytes {
+            let record = self.area.record(self.head);
+            self.check(&record, tail)?;
+            if record.kind == wire::KIND_DATA {
+                polled.missing += self.advance_seq(&record)?;
+                each(
+                    self.shape
+                        .batch(&record, self.area.payload(self.head + wire::RECORD_HEADER, record.payload_len.into())),
+                );
+                polled.records += 1;
+            }
+            polled.bytes += u64::from(record.rec_len);
+            self.head += u64::from(record.rec_len);
+            self.area.release(self.head, self.next_seq);
+        }
+        polled.drained = self.head == tail;
+        Ok(polled)
+    }
+
+    /// Gives up what is in the ring: the way on after [`Corruption`]. The next record's sequence number tells how much was lost.
+    pub fn resync(&mut self) {
+        self.head = self.area.tail() & !(wire::ALIGN - 1);
+        self.area.release(self.head, self.next_seq);
+    }
+
+    /// Bytes written and not yet read; 0 if the positions are unsound.
+    pub fn backlog(&self) -> u64 {
+        let used = self.area.tail().wrapping_sub(self.head);
+        if used <= self.area.capacity() { used } else { 0 }
+    }
+
+    fn checked_tail(&self) -> Result<u64, Corruption> {
+        let (head, tail) = (self.head, self.area.tail());
+        let sound = tail >= head && tail - head <= self.area.capacity() && (head | tail).is_multiple_of(wire::ALIGN);
+        if sound { Ok(tail) } else { Err(Corruption::Tail { head, tail }) }
+    }
+
+    fn check(&self, record: &Record, tail: u64) -> Result<(), Corruption> {
+        let pos = self.head;
+        if record.magic != wire::RECORD_MAGIC {
+            return Err(Corruption::Magic { pos });
+        }
+        if record.crc != record.expected_crc() {
+            return Err(Corruption::Checksum { pos });
+        }
+        if record.pos != pos {
+            return Err(Corruption::Position { pos, says: record.pos });
+        }
+        let rest_of_lap = self.area.capacity() - (pos & (self.area.capacity() - 1));
+        let most = rest_of_lap.min(tail - pos);
+        let rec_len = u64::from(record.rec_len);
+        if rec_len < wire::RECORD_HEADER || rec_len > most || !rec_len.is_multiple_of(wire::ALIGN) {
+            return Err(Corruption::Length { pos, rec_len: record.rec_len, most });
+        }
+        match record.kind {
+            wire::KIND_PADDING => Ok(()),
+            wire::KIND_DATA => self.shape.check(record),
+            kind => Err(Corruption::Kind { pos, kind }),
+        }
+    }
+
+    fn advance_seq(&mut self, record: &Record) -> Result<u64, Corruption> {
+        let expected = self.next_seq;
+        let missing = match record.seq.checked_sub(expected) {
+            Some(missing) => missing,
+            None if self.seq_is_stored => 0,
+            None => return Err(Corruption::Sequence { pos: record.pos, seq: record.seq, expected }),
+        };
+        self.seq_is_stored = false;
+        self.next_seq = record.seq.saturating_add(1);
+        Ok(missing)
+    }
+}
+
+const SECTIONS: usize = section::ALL.count_ones() as usize;
+
+/// How the schema's rows lie in a payload.
+#[derive(Debug)]
+struct Shape {
+    row_bytes: [Option<u64>; SECTIONS],
+    classes: usize,
+    features: usize,
+    proba_dtype: DType,
+    feature_dtype: DType,
+}
+
+impl Shape {
+    fn of(schema: &Schema) -> Shape {
+        Shape {
+            row_bytes: std::array::from_fn(|bit| schema.row_bytes(1 << bit)),
+            classes: schema.class_names.len(),
+            features: schema.feature_names.len(),
+            proba_dtype: schema.proba_dtype,
+            feature_dtype: schema.feature_dtype,
+        }
+    }
+
+    /// Start and length of each section present, and the end of the payload. `None` where the sections are not allowed or overflow.
+    fn place(&self, sections: u16, rows: u32) -> Option<([(usize, usize); SECTIONS], u64)> {
+        let truth = sections & (section::LABELS | section::LABEL_SETS | section::TARGETS);
+        if sections == 0 || sections & !section::ALL != 0 || truth.count_ones() > 1 {
+            return None;
+        }
+        let (mut places, mut end) = ([(0, 0); SECTIONS], 0u64);
+        for (bit, place) in places.iter_mut().enumerate().filter(|(bit, _)| sections >> bit & 1 == 1) {
+            let bytes = self.row_bytes[bit]?.checked_mul(rows.into())?;
+            *place = (usize::try_from(end).ok()?, usize::try_from(bytes).ok()?);
+            end = end.checked_add(bytes)?.checked_next_multiple_of(wire::ALIGN)?;
+        }
+        Some((places, end))
+    }
+
+    fn check(&self, record: &Record) -> Result<(), Corruption> {
+        let Record { pos, sections, rows, rec_len, payload_len: len, .. } = *record;
+        let (_, need) = self.place(sections, rows).ok_or(Corruption::Sections { pos, sections })?;
+        let fits = rows > 0 && need == u64::from(len) && need + wire::RECORD_HEADER == u64::from(rec_len);
+        if fits { Ok(()) } else { Err(Corruption::Payload { pos, rows, len, need }) }
+    }
+
+    /// `record` has passed `check`, so every section lies inside `payload`.
+    fn batch<'a>(&self, record: &Record, payload: &'a [u8]) -> Batch<'a> {
+        let rows = record.rows as usize;
+        let (places, _) = self.place(record.sections, record.rows).expect("the record was checked");
+        let bytes = |section: u16| {
+            let (start, len) = places[section.trailing_zeros() as usize];
+            (record.sections & section != 0).then(|| &payload[start..start + len])
+        };
+        Batch {
+            rows,
+            seq: record.seq,
+            ts_ns: record.ts_ns,
+            probabilities: bytes(section::PROBABILITIES).map(|b| matrix(self.proba_dtype, rows, self.classes, b)),
+            features: bytes(section::FEATURES).map(|b| matrix(self.feature_dtype, rows, self.features, b)),
+            labels: bytes(section::LABELS).map(bytemuck::cast_slice),
+            label_sets: bytes(section::LABEL_SETS).map(|b| view(rows, self.classes, b)),
+            targets: bytes(section::TARGETS).map(|b| view(rows, self.classes, b)),
+            ids: bytes(section::IDS).map(bytemuck::cast_slice),
+        }
+    }
+}
+
+fn view<T: bytemuck::Pod>(rows: usize, columns: usize, bytes: &[u8]) -> ArrayView2<'_, T> {
+    ArrayView2::from_shape((rows, columns), bytemuck::cast_slice(bytes)).expect("the section's length was checked")
+}
+
+fn matrix(dtype: DType, rows: usize, columns: usize, bytes: &[u8]) -> Matrix<'_> {
+    match dtype {
+        DType::F16 => Matrix::F16(view(rows, columns, bytes)),
+        DType::BF16 => Matrix::BF16(view(rows, columns, bytes)),
+        DType::F32 => Matrix::F32(view(rows, columns, bytes)),
+        DType::F64 => Matrix::F64(view(rows, columns, bytes)),
+    }
+}

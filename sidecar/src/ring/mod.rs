@@ -1,0 +1,15 @@
+//! The ring: finding ring files, distrusting and then mapping them, and reading their records in place.
+//!
+//! The only room with `unsafe`, all of it in [`segment`]. It knows nothing of statistics: a [`Batch`] hands out `ndarray` views.
+//! `docs/wire-format.md` is the specification.
+
+mod consumer;
+mod discovery;
+mod schema;
+mod segment;
+pub mod wire;
+
+pub use consumer::{Area, Batch, Budget, Consumer, Corruption, Matrix, Polled};
+pub use discovery::{Found, scan};
+pub use schema::{DType, FeatureKind, Schema, SchemaError, Task};
+pub use segment::{Counters, OpenError, Segment, Snapshot};

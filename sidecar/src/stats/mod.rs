@@ -1,0 +1,82 @@
+//! Pure statistics over slices and `ndarray` views: accumulators that merge, and functions of a sample.
+//!
+//! Nothing here reads a clock, draws its own seeds or does I/O. All arithmetic is `f64` on widened inputs.
+//! `docs/statistics.md` has every formula with its source and error.
+
+#![forbid(unsafe_code)]
+
+mod categories;
+mod moments;
+mod outcomes;
+mod predictions;
+mod quantiles;
+mod reservoir;
+
+pub use categories::Categories;
+pub use moments::{Moment, Moments};
+pub use outcomes::{ClassOutcomes, Outcomes};
+pub use predictions::{Prediction, Validity, classify};
+pub use quantiles::{Quantiles, quantile_sorted};
+pub use reservoir::{Reservoir, RowStore};
+
+use half::{bf16, f16};
+use ndarray::ArrayView2;
+
+/// An element of a ring section, widened exactly.
+pub trait Scalar: Copy {
+    /// How far the probabilities of a row may sum from 1: the rounding of a row's worth of this type, at least 1e-3.
+    const SUM_TOLERANCE: f64;
+    /// The same value as `f64`.
+    fn widen(self) -> f64;
+}
+
+macro_rules! scalar {
+    ($type:ty, $tolerance:literal) => {
+        impl Scalar for $type {
+            const SUM_TOLERANCE: f64 = $tolerance;
+            #[inline(always)]
+            fn widen(self) -> f64 {
+                self.into()
+            }
+        }
+    };
+}
+scalar!(f16, 1e-2);
+scalar!(bf16, 5e-2);
+scalar!(f32, 1e-3);
+scalar!(f64, 1e-3);
+
+/// A rows × columns matrix of any element type, row-major without gaps.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "named by themselves")]
+pub enum Columns<'a> {
+    F16(ArrayView2<'a, f16>),
+    BF16(ArrayView2<'a, bf16>),
+    F32(ArrayView2<'a, f32>),
+    F64(ArrayView2<'a, f64>),
+}
+
+/// Runs `$body` with `$view` bound to the typed view.
+macro_rules! with_view {
+    ($columns:expr, $view:ident => $body:expr) => {
+        match $columns {
+            $crate::stats::Columns::F16($view) => $body,
+            $crate::stats::Columns::BF16($view) => $body,
+            $crate::stats::Columns::F32($view) => $body,
+            $crate::stats::Columns::F64($view) => $body,
+        }
+    };
+}
+pub(crate) use with_view;
+
+impl Columns<'_> {
+    /// Number of columns.
+    pub fn width(&self) -> usize {
+        with_view!(self, view => view.ncols())
+    }
+}
+
+/// The elements of a view that has no gaps, as every view into a ring.
+fn packed<'a, T>(view: &'a ArrayView2<'_, T>) -> &'a [T] {
+    view.as_slice().expect("ring views are row-major without gaps")
+}
