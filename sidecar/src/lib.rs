@@ -1,4 +1,27 @@
-//! mlwatch's sidecar: it tails shared-memory rings written by inference processes and reports what their models did.
-#![warn(missing_docs)]
+//! mlwatch's sidecar: it tails the shared-memory rings that inference processes write, and reports what their models did.
+//!
+//! ```text
+//! ring ─► pipeline ─► period ─► profile ─► report ─► sink
+//! ```
+//!
+//! - [`ring`]: finds rings, distrusts and then maps them, hands out records in place. The only `unsafe`.
+//! - [`stats`]: pure accumulators and functions over slices and views. Never meets `ring`.
+//! - [`period`]: when a period opens and closes.
+//! - [`profile`]: everything known about one model over one period.
+//! - [`report`]: a closed period as plain data; all that a sink sees.
+//! - [`sink`]: where reports go.
+//! - [`pipeline`]: the loop that introduces them to each other.
+//! - [`config`], [`cli`], [`shutdown`]: settings in, subcommands, one signal heard everywhere.
+//!
+//! Who may know whom is a test: `tests/architecture.rs`.
+
+pub mod cli;
+pub mod config;
+pub mod period;
+pub mod pipeline;
+pub mod profile;
+pub mod report;
 pub mod ring;
+pub mod shutdown;
+pub mod sink;
 pub mod stats;

@@ -159,6 +159,11 @@ impl<A: Area> Consumer<A> {
         self.area.release(self.head, self.next_seq);
     }
 
+    /// How far it has read.
+    pub fn position(&self) -> u64 {
+        self.head
+    }
+
     /// Bytes written and not yet read; 0 if the positions are unsound.
     pub fn backlog(&self) -> u64 {
         let used = self.area.tail().wrapping_sub(self.head);

@@ -325,7 +325,8 @@ mod tests {
     #[test]
     fn keep_their_digits_on_hard_columns() {
         let noise = |i: usize| (i as f64 * 0.754_877_666).fract() - 0.5;
-        let cases: [(&str, Box<dyn Fn(usize) -> f64>); 5] = [
+        type Case = Box<dyn Fn(usize) -> f64>;
+        let cases: [(&str, Case); 5] = [
             ("mean 1e6, std 1e-2", Box::new(move |i| 1e6 + 1e-2 * noise(i))),
             ("constant", Box::new(|_| 0.1)),
             ("outlier first", Box::new(move |i| if i == 0 { 1e12 } else { noise(i) })),

@@ -1,0 +1,284 @@
+//! When a period opens and closes.
+//!
+//! Periods are tumbling and aligned to the clock: period i spans [i·length, (i+1)·length) of Unix time. A record belongs to the
+//! period of its own time stamp. A period closes once the clock has passed its end and nothing that could still belong to it is
+//! waiting in a ring. Every row finds a period: what comes too late, or claims to come from the future or a distant past, goes to an
+//! open one and is counted as such.
+//!
+//! At most [`MOST_OPEN`] periods are open, whatever time stamps producers invent.
+
+use std::time::Duration;
+
+/// Bounds the memory of a model: each open period holds a profile.
+pub const MOST_OPEN: usize = 2;
+/// How long after its end a period waits for records that were written before it.
+pub const GRACE: Duration = Duration::from_millis(200);
+/// Records older than this are taken for a broken clock.
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// After a pause of the whole machine, no more than this many empty periods are reported.
+const MOST_EMPTY: u64 = 60;
+
+/// Reads "60s", "5m", "1h 30m".
+pub fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+    parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
+/// Reads "60s", "5m", "1h 30m".
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let help = || format!("{text:?} is not a length of time such as \"60s\", \"5m\" or \"1h 30m\"");
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| help())?;
+    Duration::try_from(parsed).map_err(|_| help())
+}
+
+/// One interval of Unix time, in ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// First instant.
+    pub start_ns: u64,
+    /// First instant after it.
+    pub end_ns: u64,
+    /// The sidecar was not there for all of it: another report may hold the rest.
+    pub partial: bool,
+}
+
+/// Whether a record came when its time stamp says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// Into the period of its time stamp.
+    InTime,
+    /// Its period is closed, or it is more than a day old.
+    Late,
+    /// Its time stamp is more than a period ahead of the clock.
+    Early,
+}
+
+/// The open periods of one model, each with a `T` that collects it.
+#[derive(Debug)]
+pub struct Periods<T> {
+    length_ns: u64,
+    /// Ascending, at most [`MOST_OPEN`].
+    open: Vec<(u64, T)>,
+    /// Indices below this are closed for good; `None` until one has been.
+    closed_before: Option<u64>,
+    started_ns: u64,
+}
+
+impl<T> Periods<T> {
+    /// Periods of `length`, watched from `now_ns` on.
+    pub fn new(length: Duration, now_ns: u64) -> Periods<T> {
+        let length_ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Periods { length_ns, open: Vec::new(), closed_before: None, started_ns: now_ns }
+    }
+
+    /// The open period for a record. May have to close the oldest to make room.
+    pub fn route(
+        &mut self,
+        ts_ns: u64,
+        now_ns: u64,
+        open: impl FnOnce(u64) -> T,
+        mut closed: impl FnMut(Period, T),
+    ) -> (&mut T, Timing) {
+        let (index, timing) = self.place(ts_ns, now_ns);
+        let at = match self.open.binary_search_by_key(&index, |(i, _)| *i) {
+            Ok(at) => at,
+            Err(_) => {
+                if self.open.len() == MOST_OPEN {
+                    self.close_oldest(false, &mut closed);
+                }
+                let at = self.open.partition_point(|(i, _)| *i < index);
+                self.open.insert(at, (index, open(index * self.length_ns)));
+                at
+            }
+        };
+        (&mut self.open[at].1, timing)
+    }
+
+    fn place(&self, ts_ns: u64, now_ns: u64) -> (u64, Timing) {
+        let (index, current) = (ts_ns / self.length_ns, now_ns / self.length_ns);
+        let oldest_open = self.open.first().map(|(i, _)| *i);
+        let full = self.open.len() == MOST_OPEN;
+        let first_possible = self.closed_before.unwrap_or(0).max(if full { oldest_open.unwrap_or(0) } else { 0 });
+        let too_old = now_ns.saturating_sub(ts_ns) > MAX_AGE.as_nanos() as u64;
+        if index > current + 1 {
+            (current.max(first_possible), Timing::Early)
+        } else if index < first_possible || too_old {
+            (oldest_open.unwrap_or(current.max(first_possible)), Timing::Late)
+        } else {
+            (index, Timing::InTime)
+        }
+    }
+
+    /// Closes what the clock has passed. `waiting_from` is the least time stamp that may still come out of a ring, if any waits.
+    /// With `empty`, periods without a record are opened and closed as well.
+    pub fn close_due(
+        &mut self,
+        now_ns: u64,
+        waiting_from: Option<u64>,
+        empty: bool,
+        open: impl Fn(u64) -> T,
+        mut closed: impl FnMut(Period, T),
+    ) {
+        let settled = now_ns.saturating_sub(GRACE.as_nanos() as u64).min(waiting_from.unwrap_or(u64::MAX));
+        let due_before = settled / self.length_ns;
+        if empty {
+            self.open_empty(due_before, open, &mut closed);
+        }
+        while self.open.first().is_some_and(|(index, _)| *index < due_before) {
+            self.close_oldest(false, &mut closed);
+        }
+    }
+
+    fn open_empty(&mut self, due_before: u64, open: impl Fn(u64) -> T, closed: &mut impl FnMut(Period, T)) {
+        let first = self.closed_before.unwrap_or(0).max(self.started_ns / self.length_ns);
+        for index in first.max(due_before.saturating_sub(MOST_EMPTY))..due_before {
+            if self.open.iter().any(|(open, _)| *open == index) {
+                continue;
+            }
+            while self.open.first().is_some_and(|(open, _)| *open < index) {
+                self.close_oldest(false, closed);
+            }
+            closed(self.period(index, false), open(index * self.length_ns));
+            self.closed_before = Some(index + 1);
+        }
+    }
+
+    /// Closes everything, over or not.
+    pub fn close_all(&mut self, mut closed: impl FnMut(Period, T)) {
+        while !self.open.is_empty() {
+            self.close_oldest(true, &mut closed);
+        }
+    }
+
+    /// Whether no period is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    fn close_oldest(&mut self, cut_short: bool, closed: &mut impl FnMut(Period, T)) {
+        let (index, collected) = self.open.remove(0);
+        self.closed_before = self.closed_before.max(Some(index + 1));
+        closed(self.period(index, cut_short), collected);
+    }
+
+    fn period(&self, index: u64, cut_short: bool) -> Period {
+        let start_ns = index * self.length_ns;
+        let end_ns = start_ns.saturating_add(self.length_ns);
+        let began_before_us = start_ns < self.started_ns && self.started_ns < end_ns;
+        Period { start_ns, end_ns, partial: cut_short || began_before_us }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const S: u64 = 1_000_000_000;
+    const NOW: u64 = 1_700_000_000 * S;
+
+    /// Counts the rows each period got; closed ones in order.
+    struct Log {
+        periods: Periods<u64>,
+        closed: Vec<(u64, u64, bool)>,
+    }
+
+    impl Log {
+        fn new(length_s: u64) -> Log {
+            Log { periods: Periods::new(Duration::from_secs(length_s), NOW), closed: Vec::new() }
+        }
+
+        fn row(&mut self, ts: u64, now: u64) -> Timing {
+            let closed = &mut self.closed;
+            let (count, timing) =
+                self.periods.route(ts, now, |_| 0, |p, n| closed.push((p.start_ns / S, n, p.partial)));
+            *count += 1;
+            timing
+        }
+
+        fn tick(&mut self, now: u64, waiting_from: Option<u64>, empty: bool) {
+            let closed = &mut self.closed;
+            self.periods.close_due(now, waiting_from, empty, |_| 0, |p, n| closed.push((p.start_ns / S, n, p.partial)));
+        }
+    }
+
+    #[test]
+    fn a_record_belongs_to_the_period_of_its_own_time() {
+        let mut log = Log::new(10);
+        assert_eq!(log.row(NOW + 9 * S, NOW + 11 * S), Timing::InTime);
+        assert_eq!(log.row(NOW + 10 * S, NOW + 11 * S), Timing::InTime);
+        log.tick(NOW + 21 * S, None, false);
+        assert_eq!(log.closed, [(1_700_000_000, 1, false), (1_700_000_010, 1, false)]);
+    }
+
+    #[test]
+    fn a_period_waits_for_records_still_in_a_ring() {
+        let mut log = Log::new(10);
+        log.row(NOW + 9 * S, NOW + 9 * S);
+        log.tick(NOW + 30 * S, Some(NOW + 9 * S), false);
+        assert_eq!(log.closed, []);
+        log.tick(NOW + 30 * S, Some(NOW + 10 * S), false);
+        assert_eq!(log.closed.len(), 1);
+    }
+
+    #[test]
+    fn a_late_row_is_counted_in_an_open_period() {
+        let mut log = Log::new(10);
+        log.row(NOW, NOW);
+        log.tick(NOW + 11 * S, None, false);
+        assert_eq!(log.row(NOW + 5 * S, NOW + 12 * S), Timing::Late);
+        log.tick(NOW + 21 * S, None, false);
+        assert_eq!(log.closed, [(1_700_000_000, 1, false), (1_700_000_010, 1, false)]);
+    }
+
+    #[test]
+    fn a_row_from_the_future_is_counted_now() {
+        let mut log = Log::new(10);
+        assert_eq!(log.row(u64::MAX, NOW), Timing::Early);
+        assert_eq!(log.row(0, NOW), Timing::Late);
+        log.tick(NOW + 11 * S, None, false);
+        assert_eq!(log.closed, [(1_700_000_000, 2, false)]);
+    }
+
+    #[test]
+    fn empty_periods_are_reported_while_a_producer_is_there() {
+        let mut log = Log::new(10);
+        log.row(NOW + 25 * S, NOW + 25 * S);
+        log.tick(NOW + 41 * S, None, true);
+        let starts: Vec<_> = log.closed.iter().map(|c| (c.0 - 1_700_000_000, c.1)).collect();
+        assert_eq!(starts, [(0, 0), (10, 0), (20, 1), (30, 0)]);
+        log.tick(NOW + 60 * S, None, false);
+        assert_eq!(log.closed.len(), 4);
+    }
+
+    #[test]
+    fn a_period_the_sidecar_joined_or_left_in_the_middle_is_partial() {
+        let mut log = Log::new(7); // NOW is not a multiple of 7 s
+        log.row(NOW, NOW);
+        let closed = &mut log.closed;
+        log.periods.close_all(|p, n| closed.push((p.start_ns / S, n, p.partial)));
+        assert!(log.closed[0].2);
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_is_in_exactly_one_period_and_periods_close_once_in_order(
+            steps in proptest::collection::vec((0..40u64, 0..6u64, any::<bool>(), prop_oneof![9 => Just(None), 1 => any::<u64>().prop_map(Some)]), 1..200),
+        ) {
+            let mut log = Log::new(5);
+            let mut now = NOW;
+            for &(back, forward, tick, wild) in &steps {
+                now += forward * S;
+                log.row(wild.unwrap_or(now - back * S), now);
+                prop_assert!(log.periods.open.len() <= MOST_OPEN);
+                if tick {
+                    log.tick(now, None, true);
+                }
+            }
+            let closed = &mut log.closed;
+            log.periods.close_all(|p, n| closed.push((p.start_ns / S, n, p.partial)));
+            prop_assert_eq!(log.closed.iter().map(|c| c.1).sum::<u64>(), steps.len() as u64);
+            prop_assert!(log.closed.windows(2).all(|pair| pair[0].0 < pair[1].0), "{:?}", log.closed);
+        }
+    }
+}

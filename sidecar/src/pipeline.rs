@@ -1,0 +1,342 @@
+//! The loop: find rings → drain them in place → feed the open periods → close what is due → hand over.
+//!
+//! One thread owns all rings and open periods. Closed profiles go to a second one, which turns them into reports, so that quantiles
+//! never stall the tail; the sinks have threads of their own. The channel between the two is bounded: when closing cannot keep up,
+//! the rings fill, and their producers count what they drop.
+
+mod intake;
+
+use crate::period::{MOST_OPEN, Period, Periods, Timing};
+use crate::profile::{Losses, Profile, Rows, Spec};
+use crate::report::Report;
+use crate::ring::{self, Found, Segment, wire};
+use crate::shutdown::Shutdown;
+use crate::sink::Sinks;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use intake::Intake;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tracing::{info, warn};
+
+/// What the loop needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The ring directory.
+    pub dir: PathBuf,
+    /// Reporting period; `None` = the producer's wish, or [`DEFAULT_PERIOD`].
+    pub period: Option<Duration>,
+    /// Rows in the sample; `None` = the producer's wish, or [`DEFAULT_RESERVOIR`].
+    pub reservoir_rows: Option<u64>,
+    /// What producers may ask for.
+    pub limits: Limits,
+}
+
+/// What producers may ask for.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Rings read at a time.
+    pub max_rings: usize,
+    /// Bytes of one ring file.
+    pub max_ring_bytes: u64,
+    /// Rows in a sample, when the producer wishes for one.
+    pub max_reservoir_rows: u64,
+    /// How long a drained ring without a producer is kept for the next one.
+    #[serde(deserialize_with = "crate::period::duration")]
+    pub keep_abandoned: Duration,
+    /// How long a stopping sidecar goes on draining.
+    #[serde(deserialize_with = "crate::period::duration")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_rings: 256,
+            max_ring_bytes: 1 << 30,
+            max_reservoir_rows: 1 << 20,
+            keep_abandoned: Duration::from_secs(600),
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Where neither the operator nor the producer says otherwise.
+pub const DEFAULT_PERIOD: Duration = Duration::from_secs(60);
+/// Where neither the operator nor the producer says otherwise.
+pub const DEFAULT_RESERVOIR: u64 = 16_384;
+/// Shortest period.
+pub const MIN_PERIOD: Duration = Duration::from_millis(100);
+
+const SCAN_EVERY: Duration = Duration::from_secs(1);
+const COUNT_LOSSES_EVERY: Duration = Duration::from_millis(100);
+const FIRST_NAP: Duration = Duration::from_micros(50);
+const LONGEST_NAP: Duration = Duration::from_millis(20);
+/// A nap is short enough that a ring filling at this rate does not overflow meanwhile, with room to spare.
+const ASSUMED_FILL_RATE: u64 = 1 << 30;
+/// Closed profiles that may wait for the closing thread.
+const CLOSING_QUEUE: usize = 4;
+
+/// Runs until told to stop. Returns how many reports the sinks lost.
+pub fn run(settings: Settings, sinks: Sinks, shutdown: &Shutdown) -> io::Result<u64> {
+    info!(dir = %settings.dir.display(), "waiting for rings");
+    let (closing, closed) = bounded(CLOSING_QUEUE);
+    let closer = thread::Builder::new().name("closing".into()).spawn(move || close_all(&closed, sinks))?;
+    let mut tail = Tail::new(settings, closing);
+    tail.run(shutdown);
+    drop(tail);
+    closer.join().map_err(|_| io::Error::other("the closing thread panicked"))
+}
+
+fn close_all(closed: &Receiver<(Period, Profile)>, mut sinks: Sinks) -> u64 {
+    for (period, profile) in closed {
+        sinks.send(Report::of(period, &profile, wire::DROP_REASON_NAMES));
+    }
+    sinks.finish()
+}
+
+fn now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64)
+}
+
+struct Tail {
+    settings: Settings,
+    intakes: Vec<Intake>,
+    models: BTreeMap<u64, Model>,
+    next_model: u64,
+    /// Why a file is not read, so that it is said once and not every second.
+    refused: HashMap<Found, String>,
+    closing: Sender<(Period, Profile)>,
+}
+
+impl Tail {
+    fn new(settings: Settings, closing: Sender<(Period, Profile)>) -> Tail {
+        Tail { settings, intakes: Vec::new(), models: BTreeMap::new(), next_model: 0, refused: HashMap::new(), closing }
+    }
+
+    fn run(&mut self, shutdown: &Shutdown) {
+        let (mut scanned, mut counted, mut nap) = (None::<Instant>, Instant::now(), FIRST_NAP);
+        while !shutdown.requested() {
+            let now = Instant::now();
+            if scanned.is_none_or(|at| now - at >= SCAN_EVERY) {
+                self.scan();
+                scanned = Some(now);
+            }
+            let moved = self.poll();
+            if now - counted >= COUNT_LOSSES_EVERY {
+                self.count_losses();
+                counted = now;
+            }
+            self.close_due();
+            nap = if moved { FIRST_NAP } else { (nap * 2).min(self.longest_nap()) };
+            if !moved {
+                thread::sleep(nap);
+            }
+        }
+        self.stop();
+    }
+
+    fn longest_nap(&self) -> Duration {
+        let smallest = self.intakes.iter().map(Intake::capacity).min();
+        let fill_time = smallest.map(|bytes| Duration::from_secs_f64(bytes as f64 / ASSUMED_FILL_RATE as f64));
+        fill_time.unwrap_or(LONGEST_NAP).clamp(FIRST_NAP, LONGEST_NAP)
+    }
+
+    /// Polls every ring once. Whether anything was there.
+    fn poll(&mut self) -> bool {
+        let now = now_ns();
+        let mut moved = false;
+        for intake in &mut self.intakes {
+            let model = self.models.get_mut(&intake.model).expect("a model lives as long as its rings");
+            moved |= intake.poll(now, |instance, ts_ns, rows| {
+                model.feed(instance, ts_ns, &rows, now, &self.closing);
+            });
+        }
+        moved
+    }
+
+    fn count_losses(&mut self) {
+        let now = now_ns();
+        for intake in &mut self.intakes {
+            let model = self.models.get_mut(&intake.model).expect("a model lives as long as its rings");
+            if let Some(losses) = intake.new_losses() {
+                model.lose(&losses, now, &self.closing);
+            }
+        }
+    }
+
+    fn close_due(&mut self) {
+        let now = now_ns();
+        for (id, model) in &mut self.models {
+            let of_model = || self.intakes.iter().filter(|intake| intake.model == *id);
+            let waiting_from = of_model().filter_map(Intake::waiting_from).min();
+            let attached = of_model().any(|intake| intake.attached);
+            model.close_due(now, waiting_from, attached, &self.closing);
+        }
+    }
+
+    /// Looks for new rings, and lets go of those that are gone.
+    fn scan(&mut self) {
+        let found = match ring::scan(&self.settings.dir) {
+            Ok(found) => found,
+            Err(why) => {
+                warn!(dir = %self.settings.dir.display(), %why, "cannot read the ring directory");
+                return;
+            }
+        };
+        self.refused.retain(|refused, _| found.contains(refused));
+        for new in &found {
+            if !self.intakes.iter().any(|intake| intake.found == *new) {
+                self.attach(new);
+            }
+        }
+        let now = now_ns();
+        for intake in &mut self.intakes {
+            intake.look_around(now, found.contains(&intake.found), self.settings.limits.keep_abandoned);
+        }
+        self.let_go();
+    }
+
+    fn attach(&mut self, found: &Found) {
+        let limits = &self.settings.limits;
+        let opened = if self.intakes.len() < limits.max_rings {
+            Segment::open(&found.path, limits.max_ring_bytes).map_err(|why| why.to_string())
+        } else {
+            Err(format!("{} rings are read already: raise limits.max_rings", limits.max_rings))
+        };
+        match opened {
+            Ok(segment) => {
+                self.refused.remove(found);
+                let model = self.model_for(&segment);
+                info!(ring = %found.path.display(), model = segment.schema().model, version = segment.schema().version, "attached");
+                self.intakes.push(Intake::new(segment, found.clone(), model));
+            }
+            Err(why) => {
+                if self.refused.get(found) != Some(&why) {
+                    warn!(ring = %found.path.display(), %why, "not read");
+                    self.refused.insert(found.clone(), why);
+                }
+            }
+        }
+    }
+
+    /// Rings with equal specs feed one model. The first ring's wishes count.
+    fn model_for(&mut self, segment: &Segment) -> u64 {
+        let (schema, settings) = (segment.schema(), &self.settings);
+        let spec = intake::spec_of(schema);
+        if let Some((id, _)) = self.models.iter().find(|(_, model)| *model.spec == spec) {
+            return *id;
+        }
+        let wished_rows = schema.reservoir_rows.map(|rows| rows.min(settings.limits.max_reservoir_rows));
+        let period = settings.period.or(schema.period).unwrap_or(DEFAULT_PERIOD).max(MIN_PERIOD);
+        let reservoir_rows = settings.reservoir_rows.or(wished_rows).unwrap_or(DEFAULT_RESERVOIR);
+        let value_bytes = schema.proba_dtype.size().max(schema.feature_dtype.size()).max(4);
+        let bytes = Profile::bytes(&spec, reservoir_rows, value_bytes) * (MOST_OPEN + CLOSING_QUEUE + 1) as u64;
+        info!(
+            model = spec.model,
+            version = spec.version,
+            ?period,
+            reservoir_rows,
+            memory_bytes_at_most = bytes,
+            "model"
+        );
+        let id = self.next_model;
+        self.next_model += 1;
+        self.models.insert(id, Model::new(spec, period, reservoir_rows));
+        id
+    }
+
+    fn let_go(&mut self) {
+        self.count_losses();
+        self.intakes.retain(|intake| {
+            if intake.is_over() {
+                info!(ring = %intake.found.path.display(), "let go");
+            }
+            !intake.is_over()
+        });
+        let intakes = &self.intakes;
+        self.models.retain(|id, model| !model.is_idle() || intakes.iter().any(|intake| intake.model == *id));
+    }
+
+    /// Drains what the rings hold now, and closes the open periods early.
+    fn stop(&mut self) {
+        let deadline = Instant::now() + self.settings.limits.drain_timeout;
+        self.scan();
+        let ends: Vec<u64> = self.intakes.iter().map(Intake::end).collect();
+        let drained = |intakes: &[Intake]| intakes.iter().zip(&ends).all(|(intake, end)| intake.has_reached(*end));
+        while !drained(&self.intakes) && Instant::now() < deadline {
+            self.poll();
+            self.close_due();
+        }
+        self.count_losses();
+        for model in self.models.values_mut() {
+            model.close_all(&self.closing);
+        }
+    }
+}
+
+/// One model's open periods.
+struct Model {
+    spec: Arc<Spec>,
+    reservoir_rows: u64,
+    seed: u64,
+    periods: Periods<Profile>,
+}
+
+impl Model {
+    fn new(spec: Spec, period: Duration, reservoir_rows: u64) -> Model {
+        let name = [spec.model.as_bytes(), &[0], spec.version.as_bytes()].concat();
+        let seed = u64::from(crc32c::crc32c(&name)) << 32;
+        Model { spec: Arc::new(spec), reservoir_rows, seed, periods: Periods::new(period, now_ns()) }
+    }
+
+    /// The sample of a period is seeded by model and period: the same records give the same sample.
+    fn opener(&self) -> impl Fn(u64) -> Profile + use<> {
+        let (spec, rows, seed) = (self.spec.clone(), self.reservoir_rows, self.seed);
+        move |start_ns| Profile::new(spec.clone(), rows, seed ^ start_ns)
+    }
+
+    fn feed(&mut self, instance: &str, ts_ns: u64, rows: &Rows<'_>, now_ns: u64, closing: &Sender<(Period, Profile)>) {
+        let open = self.opener();
+        let (profile, timing) = self.periods.route(ts_ns, now_ns, open, |p, c| hand_over(closing, p, c));
+        match timing {
+            Timing::InTime => {}
+            Timing::Late => profile.losses.late_rows += rows.count as u64,
+            Timing::Early => profile.losses.early_rows += rows.count as u64,
+        }
+        if !profile.instances.contains(instance) {
+            profile.instances.insert(instance.to_owned());
+        }
+        profile.update(rows);
+    }
+
+    fn lose(&mut self, losses: &Losses, now_ns: u64, closing: &Sender<(Period, Profile)>) {
+        let open = self.opener();
+        let (profile, _) = self.periods.route(now_ns, now_ns, open, |p, c| hand_over(closing, p, c));
+        profile.losses.add(losses);
+    }
+
+    fn close_due(&mut self, now: u64, waiting_from: Option<u64>, attached: bool, closing: &Sender<(Period, Profile)>) {
+        let open = self.opener();
+        self.periods.close_due(now, waiting_from, attached, open, |p, c| hand_over(closing, p, c));
+    }
+
+    fn close_all(&mut self, closing: &Sender<(Period, Profile)>) {
+        self.periods.close_all(|p, c| hand_over(closing, p, c));
+    }
+
+    fn is_idle(&self) -> bool {
+        self.periods.is_empty()
+    }
+}
+
+fn hand_over(closing: &Sender<(Period, Profile)>, period: Period, profile: Profile) {
+    if closing.send((period, profile)).is_err() {
+        warn!("the closing thread is gone: report lost");
+    }
+}

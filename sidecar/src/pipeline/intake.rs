@@ -1,0 +1,218 @@
+//! One ring on its way into a model: polled, counted, resynced or quarantined, and let go of.
+
+use crate::profile::{DROP_REASONS, Feature, Labels, Losses, Rows, Spec};
+use crate::ring::{
+    Area, Batch, Budget, Consumer, Corruption, Counters, FeatureKind, Found, Matrix, Polled, Schema, Segment, Task,
+};
+use crate::stats::Columns;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// One ring's share of a turn: a busy or hostile ring starves no other.
+const BUDGET: Budget = Budget { records: 4096, bytes: 16 << 20 };
+/// So many corruptions within [`FAULT_WINDOW_NS`] end the reading of a ring.
+const MOST_FAULTS: usize = 5;
+const FAULT_WINDOW_NS: u64 = 60_000_000_000;
+
+/// One producer's ring, and what is known of it.
+pub struct Intake {
+    pub found: Found,
+    /// The model it feeds.
+    pub model: u64,
+    /// A producer held the ring when last looked.
+    pub attached: bool,
+    consumer: Consumer<Segment>,
+    instance: String,
+    /// The producer's drop counters as far as they stand in a profile.
+    seen: Counters,
+    /// Since then, from this side.
+    pending: Losses,
+    /// The newest time stamp read.
+    newest_ns: u64,
+    unattached_since_ns: Option<u64>,
+    /// The name leads elsewhere, or nowhere: drain, then let go.
+    orphaned: bool,
+    faults: VecDeque<u64>,
+    quarantined: bool,
+}
+
+impl Intake {
+    pub fn new(segment: Segment, found: Found, model: u64) -> Intake {
+        let schema = segment.schema().clone();
+        let seen = segment.seen_dropped();
+        Intake {
+            found,
+            model,
+            attached: true,
+            consumer: Consumer::new(segment, &schema),
+            instance: schema.instance,
+            seen,
+            pending: Losses::default(),
+            newest_ns: 0,
+            unattached_since_ns: None,
+            orphaned: false,
+            faults: VecDeque::new(),
+            quarantined: false,
+        }
+    }
+
+    pub fn capacity(&self) -> u64 {
+        self.consumer.area().capacity()
+    }
+
+    /// Reads what is there, within the budget, and feeds it with its instance and time stamp. Whether anything was there.
+    pub fn poll(&mut self, now_ns: u64, mut feed: impl FnMut(&str, u64, Rows<'_>)) -> bool {
+        if self.quarantined {
+            return false;
+        }
+        self.consumer.area().beat(now_ns);
+        let (instance, newest_ns) = (&self.instance, &mut self.newest_ns);
+        let polled = self.consumer.poll(BUDGET, |batch| {
+            *newest_ns = (*newest_ns).max(batch.ts_ns);
+            feed(instance, batch.ts_ns, rows_of(&batch));
+        });
+        match polled {
+            Ok(polled) => {
+                self.count(&polled);
+                polled.bytes > 0
+            }
+            Err(why) => {
+                self.give_up(why, now_ns);
+                true
+            }
+        }
+    }
+
+    fn count(&mut self, polled: &Polled) {
+        self.pending.missing_records += polled.missing;
+        if polled.used > self.pending.high_water.0 {
+            self.pending.high_water = (polled.used, self.capacity());
+        }
+    }
+
+    fn give_up(&mut self, why: Corruption, now_ns: u64) {
+        self.consumer.resync();
+        self.pending.resyncs += 1;
+        self.faults.push_back(now_ns);
+        self.faults.retain(|at| now_ns.saturating_sub(*at) < FAULT_WINDOW_NS);
+        self.quarantined = self.faults.len() >= MOST_FAULTS;
+        self.consumer.area().mark_corrupt(self.quarantined);
+        let ring = self.found.path.display();
+        if self.quarantined {
+            warn!(%ring, %why, "quarantined: corrupt {MOST_FAULTS} times within a minute; restart its producer to make a new ring");
+        } else {
+            warn!(%ring, %why, "corrupt: its content was given up, reading goes on at its tail");
+        }
+    }
+
+    /// What was lost since the last call, if anything.
+    pub fn new_losses(&mut self) -> Option<Losses> {
+        let now = self.consumer.area().counters();
+        let mut losses = std::mem::take(&mut self.pending);
+        for reason in 0..DROP_REASONS {
+            // A hostile producer may count backwards.
+            losses.dropped_records[reason] =
+                now.dropped_records[reason].saturating_sub(self.seen.dropped_records[reason]);
+            losses.dropped_rows[reason] = now.dropped_rows[reason].saturating_sub(self.seen.dropped_rows[reason]);
+        }
+        let any = losses != Losses::default();
+        if any {
+            self.seen = now;
+            self.consumer.area().set_seen_dropped(&now);
+        }
+        any.then_some(losses)
+    }
+
+    /// Where the ring ends now: a stopping sidecar reads no further, or a busy producer would keep it for ever.
+    pub fn end(&self) -> u64 {
+        self.consumer.position() + self.consumer.backlog()
+    }
+
+    /// Whether everything before `end` is read.
+    pub fn has_reached(&self, end: u64) -> bool {
+        self.quarantined || self.consumer.position() >= end
+    }
+
+    /// The least time stamp that may still come out of the ring, if something waits there.
+    pub fn waiting_from(&self) -> Option<u64> {
+        (!self.quarantined && self.consumer.backlog() > 0).then_some(self.newest_ns)
+    }
+
+    /// Once a scan: is the ring still the one of its name, is its producer there, may it go?
+    pub fn look_around(&mut self, now_ns: u64, named: bool, keep_abandoned: Duration) {
+        self.orphaned = !named;
+        self.attached = self.consumer.area().producer_attached();
+        if self.attached {
+            self.unattached_since_ns = None;
+            return;
+        }
+        let since = *self.unattached_since_ns.get_or_insert(now_ns);
+        if named && now_ns.saturating_sub(since) >= keep_abandoned.as_nanos() as u64 {
+            match self.consumer.area().unlink_if_abandoned() {
+                Ok(true) => {
+                    info!(ring = %self.found.path.display(), "removed: drained, and its producer has been gone for long")
+                }
+                Ok(false) => {}
+                Err(why) => warn!(ring = %self.found.path.display(), %why, "cannot remove an abandoned ring"),
+            }
+        }
+    }
+
+    /// Nothing will come any more.
+    pub fn is_over(&self) -> bool {
+        self.orphaned && !self.attached && (self.quarantined || self.consumer.backlog() == 0)
+    }
+}
+
+impl Losses {
+    /// Adds what else was lost.
+    pub fn add(&mut self, other: &Losses) {
+        for reason in 0..DROP_REASONS {
+            self.dropped_records[reason] += other.dropped_records[reason];
+            self.dropped_rows[reason] += other.dropped_rows[reason];
+        }
+        self.missing_records += other.missing_records;
+        self.resyncs += other.resyncs;
+        self.late_rows += other.late_rows;
+        self.early_rows += other.early_rows;
+        if other.high_water.0 > self.high_water.0 {
+            self.high_water = other.high_water;
+        }
+    }
+}
+
+/// What the ring calls a schema, the profile calls a spec.
+pub fn spec_of(schema: &Schema) -> Spec {
+    let feature = |(name, kind): (&String, &FeatureKind)| Feature {
+        name: name.clone(),
+        categorical: *kind == FeatureKind::Categorical,
+    };
+    Spec {
+        model: schema.model.clone(),
+        version: schema.version.clone(),
+        regression: schema.task == Task::Regression,
+        threshold: schema.threshold,
+        classes: schema.class_names.clone(),
+        features: schema.feature_names.iter().zip(&schema.feature_kinds).map(feature).collect(),
+    }
+}
+
+fn rows_of<'a>(batch: &Batch<'a>) -> Rows<'a> {
+    let labels = batch.labels.map(Labels::Classes);
+    Rows {
+        count: batch.rows,
+        probabilities: batch.probabilities.map(columns_of),
+        features: batch.features.map(columns_of),
+        labels: labels.or(batch.label_sets.map(Labels::Sets)).or(batch.targets.map(Labels::Targets)),
+    }
+}
+
+fn columns_of(matrix: Matrix<'_>) -> Columns<'_> {
+    match matrix {
+        Matrix::F16(view) => Columns::F16(view),
+        Matrix::BF16(view) => Columns::BF16(view),
+        Matrix::F32(view) => Columns::F32(view),
+        Matrix::F64(view) => Columns::F64(view),
+    }
+}

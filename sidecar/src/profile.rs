@@ -1,0 +1,403 @@
+//! Everything known about one model over one period: exact statistics over every row, and a sample of whole rows.
+
+use crate::stats::{
+    Categories, Columns, Moments, Outcomes, Prediction, Reservoir, RowStore, Scalar, Validity, classify, with_view,
+};
+use ndarray::ArrayView2;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What the columns mean. Streams with equal specs are one model to the reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// The model's name.
+    pub model: String,
+    /// The model's version; may be empty.
+    pub version: String,
+    /// The first section holds outputs, not class probabilities.
+    pub regression: bool,
+    /// Two classes: class 1 is predicted when p₁ exceeds it.
+    pub threshold: f64,
+    /// Names of the classes, or of a regression's outputs.
+    pub classes: Vec<String>,
+    /// The features, in column order.
+    pub features: Vec<Feature>,
+}
+
+/// One feature column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// Values are codes to be counted, not quantities.
+    pub categorical: bool,
+}
+
+/// A batch of rows, in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// Rows in every part.
+    pub count: usize,
+    /// count × classes (or outputs).
+    pub probabilities: Option<Columns<'a>>,
+    /// count × features.
+    pub features: Option<Columns<'a>>,
+    /// What was right.
+    pub labels: Option<Labels<'a>>,
+}
+
+/// What was right, in one of three encodings.
+#[derive(Clone, Copy, Debug)]
+pub enum Labels<'a> {
+    /// A class index per row, −1 = not known.
+    Classes(&'a [i32]),
+    /// A flag per row and class.
+    Sets(ArrayView2<'a, u8>),
+    /// A value per row and output, NaN = not known.
+    Targets(ArrayView2<'a, f64>),
+}
+
+/// How many reasons a drop can have; their names belong to the wire format.
+pub const DROP_REASONS: usize = 5;
+
+/// What did not come through as it should, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Records the producers dropped, by reason.
+    pub dropped_records: [u64; DROP_REASONS],
+    /// Rows the producers dropped, by reason.
+    pub dropped_rows: [u64; DROP_REASONS],
+    /// Sequence numbers that never came.
+    pub missing_records: u64,
+    /// Times a ring was corrupt and its content given up.
+    pub resyncs: u64,
+    /// Rows whose period was already closed, or more than a day old.
+    pub late_rows: u64,
+    /// Rows with a time stamp from the future.
+    pub early_rows: u64,
+    /// Fullest any ring was seen, in bytes and of how many.
+    pub high_water: (u64, u64),
+}
+
+/// Rows that are not what a row of probabilities should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Invalid {
+    /// A probability is NaN: no class.
+    pub nan: u64,
+    /// A probability is ±∞: no class.
+    pub inf: u64,
+    /// A probability is below 0 or above 1; counted with the others all the same.
+    pub out_of_range: u64,
+    /// The row does not sum to 1; counted with the others all the same.
+    pub not_normalised: u64,
+}
+
+/// The accumulators. Memory: [`Profile::bytes`].
+#[derive(Debug)]
+pub struct Profile {
+    /// What the columns mean.
+    pub spec: Arc<Spec>,
+    /// Records with rows.
+    pub records: u64,
+    /// Rows seen, valid or not.
+    pub rows: u64,
+    /// Producer instances seen.
+    pub instances: BTreeSet<String>,
+    /// What did not come through.
+    pub losses: Losses,
+    /// Rows with a probabilities section.
+    pub prediction_rows: u64,
+    /// Faulty rows among them.
+    pub invalid: Invalid,
+    /// Rows whose largest probability stands more than once.
+    pub tie_rows: u64,
+    /// Rows predicted as each class.
+    pub class_counts: Vec<u64>,
+    /// Of each class's probability, or each output.
+    pub probabilities: Moments,
+    /// One column: the largest probability of each valid row.
+    pub confidence: Moments,
+    /// One column: largest minus second largest.
+    pub margin: Moments,
+    /// Of each feature.
+    pub features: Moments,
+    /// Of each categorical feature; `None` for numerical ones.
+    pub categories: Vec<Option<Categories>>,
+    /// Predictions against labels.
+    pub outcomes: Outcomes,
+    /// Rows with a label in range, or a target, predicted or not.
+    pub labelled_rows: u64,
+    /// Label values that are not a class.
+    pub invalid_labels: u64,
+    /// Rows of records with labels but nothing to join them to.
+    pub unjoined_label_rows: u64,
+    /// Which rows were kept.
+    pub reservoir: Reservoir,
+    /// Their probabilities.
+    pub sampled_probabilities: RowStore,
+    /// Their features.
+    pub sampled_features: RowStore,
+    scratch: Scratch,
+}
+
+/// Of one batch; kept for its memory.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// (row of the batch, slot of the reservoir).
+    kept: Vec<(usize, usize)>,
+    classes: Vec<Option<usize>>,
+    confidence: Vec<f64>,
+    margin: Vec<f64>,
+}
+
+impl Profile {
+    /// An empty profile whose sample holds at most `reservoir_rows` rows, chosen by `seed`.
+    pub fn new(spec: Arc<Spec>, reservoir_rows: u64, seed: u64) -> Profile {
+        let (classes, features) = (spec.classes.len(), spec.features.len());
+        Profile {
+            records: 0,
+            rows: 0,
+            instances: BTreeSet::new(),
+            losses: Losses::default(),
+            prediction_rows: 0,
+            invalid: Invalid::default(),
+            tie_rows: 0,
+            class_counts: vec![0; classes],
+            probabilities: Moments::new(classes),
+            confidence: Moments::new(1),
+            margin: Moments::new(1),
+            features: Moments::new(features),
+            categories: spec.features.iter().map(|f| f.categorical.then(Categories::default)).collect(),
+            outcomes: Outcomes::new(classes),
+            labelled_rows: 0,
+            invalid_labels: 0,
+            unjoined_label_rows: 0,
+            reservoir: Reservoir::new(reservoir_rows, seed),
+            sampled_probabilities: RowStore::new(classes),
+            sampled_features: RowStore::new(features),
+            scratch: Scratch::default(),
+            spec,
+        }
+    }
+
+    /// An upper bound of a profile's memory in bytes, the sample's values taking `value_bytes` each.
+    pub fn bytes(spec: &Spec, reservoir_rows: u64, value_bytes: u64) -> u64 {
+        const COLUMN: u64 = 160; // a Moment, its pending sums and shift, an Outcomes entry
+        const CATEGORIES: u64 = 256 * 40; // BTreeMap entries with their share of the nodes
+        let columns = (spec.classes.len() + spec.features.len()) as u64;
+        let categorical = spec.features.iter().filter(|f| f.categorical).count() as u64;
+        reservoir_rows * columns * value_bytes + (columns + 2) * COLUMN + categorical * CATEGORIES
+    }
+
+    /// Adds a batch.
+    pub fn update(&mut self, rows: &Rows<'_>) {
+        if rows.probabilities.is_none() && rows.features.is_none() {
+            self.unjoined_label_rows += rows.count as u64;
+            return;
+        }
+        self.records += 1;
+        self.rows += rows.count as u64;
+        self.sample(rows);
+        self.scratch.classes.clear();
+        if let Some(probabilities) = &rows.probabilities {
+            self.prediction_rows += rows.count as u64;
+            self.probabilities.update(probabilities);
+            if !self.spec.regression {
+                with_view!(probabilities, view => self.classify_rows(view));
+            }
+        }
+        if let Some(features) = &rows.features {
+            self.features.update(features);
+            self.count_categories(features);
+        }
+        match rows.labels {
+            Some(Labels::Classes(labels)) => self.score_classes(labels),
+            Some(Labels::Sets(sets)) => self.score_sets(&sets),
+            Some(Labels::Targets(targets)) => {
+                self.labelled_rows +=
+                    targets.rows().into_iter().filter(|row| !row.iter().any(|t| t.is_nan())).count() as u64;
+            }
+            None => {}
+        }
+    }
+
+    fn sample(&mut self, rows: &Rows<'_>) {
+        self.scratch.kept.clear();
+        for row in 0..rows.count {
+            if let Some(slot) = self.reservoir.offer() {
+                self.scratch.kept.push((row, slot));
+            }
+        }
+        let kept = &self.scratch.kept;
+        match &rows.probabilities {
+            Some(probabilities) => self.sampled_probabilities.keep(probabilities, kept),
+            None => self.sampled_probabilities.keep_missing(kept),
+        }
+        match &rows.features {
+            Some(features) => self.sampled_features.keep(features, kept),
+            None => self.sampled_features.keep_missing(kept),
+        }
+    }
+
+    fn classify_rows<T: Scalar>(&mut self, probabilities: &ArrayView2<'_, T>) {
+        self.scratch.confidence.clear();
+        self.scratch.margin.clear();
+        let check_sum = probabilities.ncols() > 1;
+        for row in probabilities.rows() {
+            let prediction = classify(row.iter().map(|p| p.widen()), self.spec.threshold);
+            self.scratch.classes.push(prediction.ok().map(|p| p.class));
+            match prediction {
+                Ok(p) => {
+                    self.count_prediction(&p);
+                    let off = (p.sum - 1.0).abs() > T::SUM_TOLERANCE;
+                    self.invalid.not_normalised += u64::from(check_sum && off);
+                }
+                Err(Validity::Nan) => self.invalid.nan += 1,
+                Err(Validity::Inf) => self.invalid.inf += 1,
+            }
+        }
+        update_column(&mut self.confidence, &self.scratch.confidence);
+        update_column(&mut self.margin, &self.scratch.margin);
+    }
+
+    fn count_prediction(&mut self, p: &Prediction) {
+        self.class_counts[p.class] += 1;
+        self.tie_rows += u64::from(p.tie);
+        self.invalid.out_of_range += u64::from(p.out_of_range);
+        self.scratch.confidence.push(p.confidence);
+        self.scratch.margin.push(p.margin);
+    }
+
+    fn count_categories(&mut self, features: &Columns<'_>) {
+        for (column, categories) in self.categories.iter_mut().enumerate() {
+            if let Some(categories) = categories {
+                with_view!(features, view => view.column(column).iter().for_each(|x| categories.add(x.widen())));
+            }
+        }
+    }
+
+    /// The class predicted for a row of the batch in hand, if it had a valid prediction.
+    fn predicted(&self, row: usize) -> Option<usize> {
+        self.scratch.classes.get(row).copied().flatten()
+    }
+
+    fn score_classes(&mut self, labels: &[i32]) {
+        for (row, &label) in labels.iter().enumerate() {
+            match usize::try_from(label) {
+                Ok(actual) if actual < self.class_counts.len() => self.score(row, actual),
+                Err(_) if label == -1 => {}
+                _ => self.invalid_labels += 1,
+            }
+        }
+    }
+
+    fn score(&mut self, row: usize, actual: usize) {
+        self.labelled_rows += 1;
+        if let Some(predicted) = self.predicted(row) {
+            self.outcomes.add(predicted, actual);
+        }
+    }
+
+    fn score_sets(&mut self, sets: &ArrayView2<'_, u8>) {
+        for (row, set) in sets.rows().into_iter().enumerate() {
+            // The index comes from `enumerate`, never from the ring's bytes: it is in bounds whatever the flags turn into.
+            let mut applies = set.iter().map(|&flag| flag != 0).enumerate().filter(|(_, applies)| *applies);
+            match (applies.next(), applies.next()) {
+                (Some((actual, _)), None) => self.score(row, actual),
+                _ => {
+                    self.labelled_rows += 1;
+                    if let Some(predicted) = self.predicted(row) {
+                        self.outcomes.add_set(predicted, set.iter().map(|&flag| flag != 0));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn update_column(moments: &mut Moments, values: &[f64]) {
+    moments.update_typed(&ArrayView2::from_shape((values.len(), 1), values).expect("one column"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile() -> Profile {
+        let names = ["a", "b", "c"].map(String::from).to_vec();
+        let features = vec![Feature { name: "f".into(), categorical: true }];
+        let spec = Spec {
+            model: "m".into(),
+            version: String::new(),
+            regression: false,
+            threshold: 0.5,
+            classes: names,
+            features,
+        };
+        Profile::new(Arc::new(spec), 10, 1)
+    }
+
+    fn rows<'a>(probabilities: &'a [f64], labels: Option<Labels<'a>>) -> Rows<'a> {
+        let count = probabilities.len() / 3;
+        let view = ArrayView2::from_shape((count, 3), probabilities).unwrap();
+        Rows { count, probabilities: Some(Columns::F64(view)), features: None, labels }
+    }
+
+    #[test]
+    fn a_nan_row_has_no_class_but_is_counted_and_labelled() {
+        let mut p = profile();
+        p.update(&rows(&[0.2, f64::NAN, 0.1, 0.1, 0.2, 0.7], Some(Labels::Classes(&[0, 2]))));
+        assert_eq!((p.rows, p.invalid.nan, p.class_counts.clone()), (2, 1, vec![0, 0, 1]));
+        assert_eq!((p.labelled_rows, p.outcomes.rows(), p.outcomes.accuracy()), (2, 1, Some(1.0)));
+        assert_eq!(p.confidence.columns()[0].n, 1);
+    }
+
+    #[test]
+    fn labels_in_only_some_batches_cover_only_those() {
+        let mut p = profile();
+        p.update(&rows(&[0.8, 0.1, 0.1], None));
+        p.update(&rows(&[0.8, 0.1, 0.1, 0.1, 0.8, 0.1], Some(Labels::Classes(&[0, -1]))));
+        assert_eq!((p.rows, p.labelled_rows, p.outcomes.rows()), (3, 1, 1));
+    }
+
+    #[test]
+    fn a_label_out_of_range_is_counted_and_scores_nothing() {
+        let mut p = profile();
+        p.update(&rows(&[0.8, 0.1, 0.1, 0.8, 0.1, 0.1, 0.8, 0.1, 0.1], Some(Labels::Classes(&[3, -2, i32::MIN]))));
+        assert_eq!((p.invalid_labels, p.labelled_rows, p.outcomes.rows()), (3, 0, 0));
+    }
+
+    #[test]
+    fn a_multi_label_row_counts_one_against_the_rest_only() {
+        let mut p = profile();
+        let sets = ArrayView2::from_shape((2, 3), &[1u8, 0, 1, 0, 0, 1]).unwrap();
+        p.update(&rows(&[0.8, 0.1, 0.1, 0.1, 0.1, 0.8], Some(Labels::Sets(sets))));
+        assert_eq!((p.outcomes.rows(), p.outcomes.single_rows(), p.outcomes.accuracy()), (2, 1, Some(1.0)));
+        let support: Vec<u64> = p.outcomes.classes().map(|c| c.support).collect();
+        assert_eq!(support, [1, 0, 2]);
+    }
+
+    #[test]
+    fn categorical_features_are_counted_by_value() {
+        let mut p = profile();
+        let view = ArrayView2::from_shape((3, 1), &[2.0f32, 1.0, 2.0]).unwrap();
+        p.update(&Rows { count: 3, probabilities: None, features: Some(Columns::F32(view)), labels: None });
+        assert_eq!(p.categories[0].as_ref().unwrap().iter().collect::<Vec<_>>(), [(1.0, 1), (2.0, 2)]);
+        assert_eq!((p.rows, p.prediction_rows), (3, 0));
+    }
+
+    #[test]
+    fn rows_off_the_simplex_are_counted_and_still_classified() {
+        let mut p = profile();
+        p.update(&rows(&[0.5, 0.1, 0.1, 1.5, -0.3, -0.2], None));
+        assert_eq!((p.invalid.not_normalised, p.invalid.out_of_range), (1, 1));
+        assert_eq!(p.class_counts, [2, 0, 0]);
+    }
+
+    #[test]
+    fn labels_without_predictions_or_features_are_counted_apart() {
+        let mut p = profile();
+        p.update(&Rows { count: 4, probabilities: None, features: None, labels: Some(Labels::Classes(&[0; 4])) });
+        assert_eq!((p.rows, p.unjoined_label_rows), (0, 4));
+    }
+}
