@@ -172,12 +172,12 @@ int mlw_reserve(mlw_producer *p, mlw_reservation *r);
 int mlw_commit(mlw_producer *p);
 int mlw_discard(mlw_producer *p);
 
-/* Counts rows that the caller could not turn into a batch, as rejected. */
+/* Counts rows that the caller could not turn into a batch, as rejected; as contended if the handle is in use. */
 void mlw_reject(mlw_producer *p, uint64_t rows);
 
 int mlw_counters(const mlw_producer *p, mlw_counts *out);
 
-/* The ring file's path; valid until mlw_close. */
+/* The ring file's path; valid until mlw_close. In a forked child it changes with the first call that opens its ring. */
 const char *mlw_path(const mlw_producer *p);
 
 /* Leaves the ring to the sidecar, which drains it. NULL is fine. */

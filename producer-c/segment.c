@@ -110,10 +110,37 @@ static size_t dtype_size(uint32_t dtype)
     }
 }
 
+/* Bytes of the character at s as RFC 3629 has it; 0 if it is none. */
+static size_t utf8_length(const unsigned char *s)
+{
+    if (s[0] < 0x80)
+        return 1;
+    size_t len = s[0] >= 0xC2 && s[0] <= 0xDF ? 2 : s[0] >= 0xE0 && s[0] <= 0xEF ? 3 : s[0] >= 0xF0 && s[0] <= 0xF4 ? 4 : 0;
+    for (size_t i = 1; i < len; i++)
+        if ((s[i] & 0xC0) != 0x80)
+            return 0;
+    int overlong = (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xF0 && s[1] < 0x90);
+    int beyond = (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF4 && s[1] > 0x8F); /* surrogates, above U+10FFFF */
+    return overlong || beyond ? 0 : len;
+}
+
+static int is_utf8(const char *text)
+{
+    for (const unsigned char *s = (const unsigned char *)text; *s != '\0';) {
+        size_t len = utf8_length(s);
+        if (len == 0)
+            return 0;
+        s += len;
+    }
+    return 1;
+}
+
 static int check_name(const char *name, const char *what, const struct why *why)
 {
     if (name != NULL && strlen(name) > MLW_MAX_NAME)
         return fail(why, EINVAL, "%s is %zu bytes long, %u at most", what, strlen(name), MLW_MAX_NAME);
+    if (name != NULL && !is_utf8(name))
+        return fail(why, EINVAL, "%s is not UTF-8", what);
     return 0;
 }
 
@@ -520,14 +547,18 @@ static int make_ring(struct file *f, const struct mlw_recipe *recipe, int dir, c
         if (err != 0) {
             if (temporary[0] != '\0')
                 unlinkat(dir, temporary, 0);
-        } else {
-            err = give_name(f, dir, temporary, name, replace);
+            let_go(f);
+            return err;
         }
+        err = give_name(f, dir, temporary, name, replace);
         if (err == 0)
             return 0;
         let_go(f);
-        if (!nameless || err == -EEXIST || err == -ENOSPC)
-            return err == -EEXIST ? err : fail(why, -err, "cannot make the ring %s/%s: %s", recipe->dir, name, mlw_strerror(err));
+        if (err == -EEXIST)
+            return err;
+        fail(why, -err, "cannot name the ring %s/%s: %s", recipe->dir, name, strerror(-err));
+        if (!nameless) /* a nameless file may lack /proc to be linked from; a private name does not */
+            return err;
     }
     return -EIO;
 }
