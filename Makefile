@@ -20,7 +20,7 @@ help: ## this list
 .PHONY: lib
 lib: $(BUILD)/libmlwatch.so $(BUILD)/libmlwatch.a ## libmlwatch.so and libmlwatch.a in target/c
 
-$(BUILD)/%.o: producer-c/%.c $(C_HEADERS) | tools
+$(BUILD)/%.o: producer-c/%.c $(C_HEADERS)
 	@mkdir -p $(BUILD)
 	$(CC) $(C_FLAGS) $(CFLAGS) -c $< -o $@
 

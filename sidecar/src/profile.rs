@@ -79,6 +79,23 @@ pub struct Losses {
     pub high_water: (u64, u64),
 }
 
+impl Losses {
+    /// Adds what else was lost.
+    pub fn add(&mut self, other: &Losses) {
+        for reason in 0..DROP_REASONS {
+            self.dropped_records[reason] += other.dropped_records[reason];
+            self.dropped_rows[reason] += other.dropped_rows[reason];
+        }
+        self.missing_records += other.missing_records;
+        self.resyncs += other.resyncs;
+        self.late_rows += other.late_rows;
+        self.early_rows += other.early_rows;
+        if other.high_water.0 > self.high_water.0 {
+            self.high_water = other.high_water;
+        }
+    }
+}
+
 /// Rows that are not what a row of probabilities should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Invalid {

@@ -165,23 +165,6 @@ impl Intake {
     }
 }
 
-impl Losses {
-    /// Adds what else was lost.
-    pub fn add(&mut self, other: &Losses) {
-        for reason in 0..DROP_REASONS {
-            self.dropped_records[reason] += other.dropped_records[reason];
-            self.dropped_rows[reason] += other.dropped_rows[reason];
-        }
-        self.missing_records += other.missing_records;
-        self.resyncs += other.resyncs;
-        self.late_rows += other.late_rows;
-        self.early_rows += other.early_rows;
-        if other.high_water.0 > self.high_water.0 {
-            self.high_water = other.high_water;
-        }
-    }
-}
-
 /// What the ring calls a schema, the profile calls a spec.
 pub fn spec_of(schema: &Schema) -> Spec {
     let feature = |(name, kind): (&String, &FeatureKind)| Feature {

@@ -1,0 +1,95 @@
+//! The direction rules of the house: who may know whom, where `unsafe` may stand, which names there must not be.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Room → rooms it may use.
+const MAY_KNOW: &[(&str, &[&str])] = &[
+    ("main", &["cli"]),
+    ("lib", &[]),
+    ("cli", &["config", "pipeline", "ring", "shutdown", "sink"]),
+    ("config", &["period", "pipeline", "sink"]),
+    ("pipeline", &["period", "profile", "report", "ring", "shutdown", "sink", "stats"]),
+    ("sink", &["period", "report"]),
+    ("report", &["period", "profile", "stats"]),
+    ("profile", &["stats"]),
+    ("period", &[]),
+    ("ring", &[]),
+    ("shutdown", &[]),
+    ("stats", &[]),
+];
+
+fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { sources(&path, into) } else { into.push(path) }
+    }
+}
+
+/// Path below `sidecar/src` and text of every source file.
+fn house() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("sidecar/src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let name = |file: &PathBuf| file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+    files.iter().map(|file| (name(file), fs::read_to_string(file).unwrap())).collect()
+}
+
+fn room(file: &str) -> &str {
+    file.split(['/', '.']).next().unwrap()
+}
+
+/// Rooms named after `crate::` or `mlwatch::` in code, `use` groups included.
+fn known(text: &str) -> Vec<String> {
+    let code = text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
+    let mut rooms = Vec::new();
+    for prefix in ["crate::", "mlwatch::"] {
+        for after in code.split(prefix).skip(1) {
+            let names = after.strip_prefix('{').map_or(after, |group| group.split('}').next().unwrap());
+            let grouped = names.len() != after.len();
+            let parts: Vec<&str> = if grouped { names.split(',').collect() } else { vec![names] };
+            let first_word = |part: &str| {
+                part.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("").to_string()
+            };
+            rooms.extend(parts.into_iter().map(first_word).filter(|name| !name.is_empty()));
+        }
+    }
+    rooms
+}
+
+#[test]
+fn every_room_knows_only_whom_it_may() {
+    let rules: BTreeMap<&str, &[&str]> = MAY_KNOW.iter().copied().collect();
+    for (file, text) in house() {
+        let room = room(&file);
+        let allowed = rules.get(room).unwrap_or_else(|| panic!("{file}: a new room; say here whom it may know"));
+        for other in known(&text).iter().filter(|other| rules.contains_key(other.as_str()) && *other != room) {
+            assert!(allowed.contains(&other.as_str()), "{file} uses {other}, but {room} may know only {allowed:?}");
+        }
+    }
+}
+
+#[test]
+fn the_check_sees_arrows() {
+    assert_eq!(known("use crate::ring::Batch;\nlet x = crate::stats::f();"), ["ring", "stats"]);
+    assert_eq!(known("use crate::{ring::Batch, sink};"), ["ring", "sink"]);
+    assert_eq!(known("// crate::ring"), [""; 0]);
+}
+
+#[test]
+fn unsafe_stands_in_the_ring_segment_only() {
+    for (file, text) in house() {
+        let has_unsafe = text.lines().any(|line| line.split("//").next().unwrap().contains("unsafe "));
+        assert!(!has_unsafe || file == "ring/segment.rs", "{file} has unsafe code");
+    }
+}
+
+#[test]
+fn no_room_is_a_drawer() {
+    for (file, _) in house() {
+        for drawer in ["util", "common", "helper", "manager", "misc"] {
+            assert!(!file.contains(drawer), "{file}: name the room after what it holds");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The sidecar as its operator runs it: a process of its own, signals, files, exit codes.
+
+mod support;
+
+use mlwatch::ring::Snapshot;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use support::sidecar::{Sidecar, inspect, reports, total, wait_until, wait_until_drained};
+use support::{Options, Producer, RawBatch, batch, ring_dir};
+
+/// One long period, so that a test's rows share a report.
+const LONG: &[&str] = &["--period", "24h"];
+
+fn write_rows(producer: &Producer, rows: usize, probabilities: [f32; 3]) {
+    let (proba, features) = (vec![probabilities; rows], vec![[1f32, 2.0]; rows]);
+    let one =
+        RawBatch { rows: rows as u32, proba: proba.as_ptr().cast(), features: features.as_ptr().cast(), ..batch() };
+    assert_eq!(producer.write(&one), 0);
+}
+
+fn mlwatch(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mlwatch")).args(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn two_producers_of_one_model_merge_into_one_report() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let instance = |name: &str| Options { instance: name.into(), version: "1".into(), ..Options::default() };
+    let (a, b) =
+        (Producer::open(dir.path(), &instance("a")).unwrap(), Producer::open(dir.path(), &instance("b")).unwrap());
+    write_rows(&a, 3, [0.8, 0.1, 0.1]);
+    write_rows(&b, 5, [0.1, 0.8, 0.1]);
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    wait_until_drained(&a.path());
+    wait_until_drained(&b.path());
+    assert!(sidecar.stop().0.success());
+    let reports = reports(output.path());
+    assert_eq!(reports.len(), 1, "{reports:#?}");
+    let report = &reports[0];
+    assert_eq!(report["instances"], Value::from(vec!["a", "b"]));
+    assert_eq!((&report["rows"], &report["records"]), (&8.into(), &2.into()));
+    let counts: Vec<_> =
+        report["predictions"]["classes"].as_array().unwrap().iter().map(|c| c["count"].clone()).collect();
+    assert_eq!(counts, [3, 5, 0]);
+}
+
+#[test]
+fn models_and_versions_have_reports_of_their_own() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let version = |v: &str| Options { version: v.into(), ..Options::default() };
+    let producers = ["1", "2"].map(|v| Producer::open(dir.path(), &version(v)).unwrap());
+    producers.iter().for_each(|p| write_rows(p, 2, [0.8, 0.1, 0.1]));
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    producers.iter().for_each(|p| wait_until_drained(&p.path()));
+    sidecar.stop();
+    let mut versions: Vec<_> =
+        reports(output.path()).iter().map(|r| (r["version"].clone(), r["rows"].clone())).collect();
+    versions.sort_by_key(|v| v.0.to_string());
+    assert_eq!(versions, [("1".into(), 2.into()), ("2".into(), 2.into())]);
+}
+
+#[test]
+fn a_restarted_sidecar_continues_at_the_head_and_loses_nothing_between() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    (0..100).for_each(|_| write_rows(&producer, 1, [0.8, 0.1, 0.1]));
+    wait_until_drained(&producer.path());
+    assert!(sidecar.stop().0.success());
+    (0..50).for_each(|_| write_rows(&producer, 1, [0.1, 0.8, 0.1]));
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    wait_until_drained(&producer.path());
+    assert!(sidecar.stop().0.success());
+    let reports = reports(output.path());
+    assert_eq!(reports.iter().map(|r| r["rows"].as_u64().unwrap()).collect::<Vec<_>>(), [100, 50]);
+    assert!(reports.iter().all(|r| r["partial"] == true), "each saw a part of the period");
+    assert_eq!(total(&reports, "/losses/missing_records"), 0);
+    assert_eq!(inspect(&producer.path())["consumer_epoch"], 2);
+}
+
+#[test]
+fn a_killed_sidecar_leaves_the_unread_to_the_next() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    (0..10).for_each(|_| write_rows(&producer, 1, [0.8, 0.1, 0.1]));
+    wait_until_drained(&producer.path());
+    sidecar.signal("-KILL");
+    sidecar.wait();
+    (0..7).for_each(|_| write_rows(&producer, 1, [0.8, 0.1, 0.1]));
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    wait_until_drained(&producer.path());
+    sidecar.stop();
+    let reports = reports(output.path());
+    assert_eq!((total(&reports, "/rows"), total(&reports, "/losses/missing_records")), (7, 0));
+}
+
+#[test]
+fn sigterm_drains_what_is_in_the_ring_and_reports_it_as_partial() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let options = Options { ring_bytes: 1 << 22, ..Options::default() };
+    let producer = Producer::open(dir.path(), &options).unwrap();
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    wait_until("the sidecar has attached", || inspect(&producer.path())["consumer_epoch"] == 1);
+    (0..5000).for_each(|_| write_rows(&producer, 2, [0.8, 0.1, 0.1]));
+    let (status, log) = sidecar.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let reports = reports(output.path());
+    assert_eq!(total(&reports, "/rows"), 10_000);
+    assert_eq!(reports.last().unwrap()["partial"], true);
+}
+
+#[test]
+fn every_row_dropped_while_nobody_read_is_reported_once() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options { ring_bytes: 1 << 14, ..Options::default() }).unwrap();
+    for _ in 0..500 {
+        producer.write_features(&[0.5; 6], 2);
+    }
+    let before = producer.counts();
+    assert!(before.full.1 > 0);
+    for _ in 0..2 {
+        let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+        wait_until_drained(&producer.path());
+        write_rows(&producer, 1, [0.8, 0.1, 0.1]);
+        wait_until_drained(&producer.path());
+        sidecar.stop();
+    }
+    let reports = reports(output.path());
+    assert_eq!(total(&reports, "/rows"), producer.counts().rows);
+    assert_eq!(total(&reports, "/losses/dropped_rows_by_reason/full"), before.full.1);
+    assert_eq!(total(&reports, "/losses/missing_records"), before.full.0);
+}
+
+#[test]
+fn periods_follow_the_records_and_empty_ones_are_reported() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options { period_ns: 200_000_000, ..Options::default() }).unwrap();
+    let sidecar = Sidecar::start(dir.path(), output.path(), &[]);
+    write_rows(&producer, 4, [0.8, 0.1, 0.1]);
+    let empty = |reports: &[Value]| reports.iter().filter(|r| r["rows"] == 0).count();
+    wait_until("empty periods follow", || empty(&reports(output.path())) >= 3);
+    sidecar.stop();
+    let reports = reports(output.path());
+    assert_eq!(total(&reports, "/rows"), 4);
+    assert!(reports.iter().all(|r| r["period_seconds"] == 0.2), "the producer's wish counts");
+    let starts: Vec<_> = reports.iter().map(|r| r["start"].as_str().unwrap().to_owned()).collect();
+    assert!(starts.windows(2).all(|pair| pair[0] < pair[1]), "{starts:?}");
+    let nothing = reports.iter().find(|r| r["rows"] == 0).unwrap();
+    assert_eq!(nothing["predictions"]["confidence"]["mean"], Value::Null);
+    assert_eq!(nothing["predictions"]["confidence"]["reason"], "empty");
+}
+
+#[test]
+fn a_second_sidecar_on_one_directory_reads_nothing_and_says_why() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let first = Sidecar::start(dir.path(), output.path(), LONG);
+    wait_until("the first has attached", || inspect(&producer.path())["consumer_attached"] == true);
+    let second_output = tempfile::tempdir().unwrap();
+    let second = Sidecar::start(dir.path(), second_output.path(), LONG);
+    write_rows(&producer, 3, [0.8, 0.1, 0.1]);
+    wait_until_drained(&producer.path());
+    let (status, log) = second.stop();
+    assert!(status.success() && log.contains("another sidecar reads it"), "{log}");
+    first.stop();
+    assert_eq!((total(&reports(output.path()), "/rows"), reports(second_output.path()).len()), (3, 0));
+}
+
+#[test]
+fn files_that_are_no_rings_disturb_nobody_and_are_named_once() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    fs::write(dir.path().join("empty.0.ring"), "").unwrap();
+    fs::write(dir.path().join("noise.0.ring"), vec![0xA5; 100_000]).unwrap();
+    fs::create_dir(dir.path().join("folder.0.ring")).unwrap();
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let cut = fs::read(producer.path()).unwrap();
+    fs::write(dir.path().join("cut.0.ring"), &cut[..cut.len() / 2]).unwrap();
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    write_rows(&producer, 3, [0.8, 0.1, 0.1]);
+    wait_until_drained(&producer.path());
+    let (status, log) = sidecar.stop();
+    assert!(status.success());
+    for name in ["empty", "noise", "folder", "cut"] {
+        let lines = log.lines().filter(|line| line.contains(&format!("{name}.0.ring"))).count();
+        assert_eq!(lines, 1, "{name}: {log}");
+    }
+    assert_eq!(total(&reports(output.path()), "/rows"), 3);
+}
+
+#[test]
+fn a_corrupt_ring_is_given_up_and_then_quarantined_and_others_go_on() {
+    use std::os::unix::fs::FileExt;
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let model = |name: &str| Options { model: name.into(), ..Options::default() };
+    let (good, bad) =
+        (Producer::open(dir.path(), &model("good")).unwrap(), Producer::open(dir.path(), &model("bad")).unwrap());
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    wait_until("both are attached", || [&good, &bad].iter().all(|p| inspect(&p.path())["consumer_attached"] == true));
+    let file = fs::File::options().write(true).open(bad.path()).unwrap();
+    let tail_at = fs::metadata(bad.path()).unwrap().len() - (1 << 16) - 2 * 4096;
+    for i in 1..=5u64 {
+        file.write_all_at(&(i * 640).to_le_bytes(), tail_at).unwrap(); // records of zeros
+        wait_until("it is noticed", || inspect(&bad.path())["resyncs"].as_u64() >= Some(i));
+    }
+    write_rows(&good, 3, [0.8, 0.1, 0.1]);
+    wait_until_drained(&good.path());
+    assert_eq!(inspect(&bad.path())["quarantined"], true);
+    let (status, log) = sidecar.stop();
+    assert!(status.success() && log.contains("quarantined: corrupt 5 times"), "{log}");
+    let reports = reports(output.path());
+    assert_eq!(total(&reports, "/rows"), 3);
+    assert_eq!(total(&reports, "/losses/resyncs"), 5);
+    drop(bad);
+    let fresh = Producer::open(dir.path(), &model("bad")).unwrap();
+    assert!(!Snapshot::read(&fresh.path()).unwrap().quarantined, "a new producer gets a new ring");
+}
+
+#[test]
+fn exit_codes_and_messages_tell_usage_configuration_and_absence_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("mlwatch.toml");
+    fs::write(&config, "reservoir = 100\nperod = '5s'\n").unwrap();
+    let typo = mlwatch(&["run", "--config", config.to_str().unwrap()]);
+    assert_eq!(typo.status.code(), Some(78));
+    assert!(stderr(&typo).contains("line 2") && stderr(&typo).contains("`period`"), "{}", stderr(&typo));
+    let usage = mlwatch(&["run", "--perod", "5s"]);
+    assert_eq!(usage.status.code(), Some(64));
+    assert!(stderr(&usage).contains("--period"), "{}", stderr(&usage));
+    let absent = mlwatch(&["inspect", "/dev/shm/nothing.0.ring"]);
+    assert_eq!(absent.status.code(), Some(69));
+    assert!(stderr(&absent).contains("/dev/shm/nothing.0.ring: No such file"), "{}", stderr(&absent));
+    let version = mlwatch(&["--version"]);
+    assert!(version.status.success() && String::from_utf8_lossy(&version.stdout).starts_with("mlwatch 0."));
+}
+
+#[test]
+fn inspect_shows_identity_schema_positions_and_counters() {
+    let dir = ring_dir();
+    let options = Options { model: "digits".into(), version: "3".into(), ..Options::default() };
+    let producer = Producer::open(dir.path(), &options).unwrap();
+    write_rows(&producer, 3, [0.8, 0.1, 0.1]);
+    let text = mlwatch(&["inspect", producer.path().to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    for part in ["digits", "version \"3\"", "class_0, class_1, class_2", "1 records, 3 rows", "fill       192 of 65536"]
+    {
+        assert!(text.contains(part), "{part:?} is missing:\n{text}");
+    }
+    let json = inspect(&producer.path());
+    assert_eq!(
+        (&json["schema"]["model"], &json["counters"]["rows"], &json["head"]),
+        (&"digits".into(), &3.into(), &0.into())
+    );
+    assert!(Path::new(json["path"].as_str().unwrap()).exists());
+}

@@ -1,0 +1,85 @@
+//! The real sidecar in a process of its own.
+
+use serde_json::Value;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+pub struct Sidecar {
+    child: Child,
+    pub output: PathBuf,
+}
+
+impl Sidecar {
+    /// Reads `dir`, writes below `output`.
+    pub fn start(dir: &Path, output: &Path, arguments: &[&str]) -> Sidecar {
+        let child = Command::new(env!("CARGO_BIN_EXE_mlwatch"))
+            .arg("run")
+            .args(["--dir", dir.to_str().unwrap(), "--output", output.to_str().unwrap()])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the sidecar starts");
+        Sidecar { child, output: output.to_owned() }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits for it to end. Status and log.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap(), log)
+    }
+
+    /// SIGTERM, and everything it has to say.
+    pub fn stop(self) -> (ExitStatus, String) {
+        self.signal("-TERM");
+        self.wait()
+    }
+}
+
+/// Every native report in `output`, in order.
+pub fn reports(output: &Path) -> Vec<Value> {
+    let Ok(entries) = fs::read_dir(output) else { return Vec::new() };
+    let mut files: Vec<PathBuf> =
+        entries.map(|e| e.unwrap().path()).filter(|p| p.extension() == Some("jsonl".as_ref())).collect();
+    files.sort();
+    let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Sum of a number over all reports.
+pub fn total(reports: &[Value], pointer: &str) -> u64 {
+    reports.iter().map(|report| report.pointer(pointer).and_then(Value::as_u64).expect(pointer)).sum()
+}
+
+/// `mlwatch inspect --json`.
+pub fn inspect(ring: &Path) -> Value {
+    let out = Command::new(env!("CARGO_BIN_EXE_mlwatch"))
+        .args(["inspect", "--json", ring.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// Waits until the condition holds; fails after half a minute, which no healthy machine needs.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the sidecar has read everything in the ring.
+pub fn wait_until_drained(ring: &Path) {
+    wait_until("the ring is drained", || inspect(ring)["used"] == 0);
+}
