@@ -1,34 +1,127 @@
-# One verb each. Everything built lands in target/; nothing needs root but the first installation of a C compiler or Python.
+# One verb each. Everything built lands in target/.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 CARGO ?= cargo
 CC ?= cc
+CXX ?= c++
 PYTHON ?= python3
+CFLAGS ?= -O3 -g
 BUILD := target/c
 VENV := target/venv
-CFLAGS ?= -O3 -g
-C_FLAGS := -std=c11 -fPIC -fvisibility=default -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -Iinclude -Iproducer-c
+C_FLAGS := -std=c11 -fPIC -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -Iinclude -Iproducer-c
 C_SOURCES := producer-c/ring.c producer-c/segment.c
-C_HEADERS := include/mlwatch.h producer-c/wire.h producer-c/producer.h producer-c/crc32c.h
+C_HEADERS := include/mlwatch.h $(wildcard producer-c/*.h)
+C_OBJECTS := $(C_SOURCES:producer-c/%.c=$(BUILD)/%.o)
+PY_SOURCES := $(wildcard producer-py/*.py producer-py/*.toml producer-py/src/mlwatch/*)
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# ---- the C producer ----
+.PHONY: demo
+demo: $(VENV)/mlwatch.stamp sidecar ## a real model drifts before your eyes, in under two minutes
+	$(VENV)/bin/python examples/digits/demo.py --sidecar target/release/mlwatch
+
+.PHONY: test
+test: rust-test c-test sanitize python-test ## everything: Rust, C, Python, across languages
+
+.PHONY: lint
+lint: | tools ## formatting, clippy, the C header as C++17
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CXX) -std=c++17 -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only -x c++ include/mlwatch.h examples/cpp/main.cpp
+
+.PHONY: bench
+bench: $(VENV)/mlwatch.stamp lib sidecar ## the producer call against memcpy, the sidecar against a read-only pass
+	$(CARGO) bench --locked --benches -q 2>&1
+	$(VENV)/bin/python benches/producer_call.py --sidecar target/release/mlwatch
+
+.PHONY: clean
+clean: ## removes what was built
+	rm -rf target mlwatch-metrics producer-py/build producer-py/src/*.egg-info
+
+.PHONY: sidecar
+sidecar: | tools ## target/release/mlwatch
+	$(CARGO) build --locked --release -q
+
+# ---- Rust ----
+
+.PHONY: rust-test
+rust-test: lib
+	$(CARGO) test --locked --all-targets -q
+
+# ---- C: libmlwatch.so and libmlwatch.a ----
 
 .PHONY: lib
 lib: $(BUILD)/libmlwatch.so $(BUILD)/libmlwatch.a ## libmlwatch.so and libmlwatch.a in target/c
 
-$(BUILD)/%.o: producer-c/%.c $(C_HEADERS)
+$(BUILD)/%.o: producer-c/%.c $(C_HEADERS) | tools
 	@mkdir -p $(BUILD)
 	$(CC) $(C_FLAGS) $(CFLAGS) -c $< -o $@
 
-$(BUILD)/libmlwatch.so.1: $(C_SOURCES:producer-c/%.c=$(BUILD)/%.o) producer-c/libmlwatch.map
-	$(CC) -shared -Wl,-soname,libmlwatch.so.1 -Wl,--version-script=producer-c/libmlwatch.map -Wl,-z,defs $(filter %.o,$^) -o $@
+$(BUILD)/libmlwatch.so.1: $(C_OBJECTS) producer-c/libmlwatch.map
+	$(CC) -shared -Wl,-soname,$(@F) -Wl,--version-script=producer-c/libmlwatch.map -Wl,-z,defs $(C_OBJECTS) -o $@
 
 $(BUILD)/libmlwatch.so: $(BUILD)/libmlwatch.so.1
-	ln -sf libmlwatch.so.1 $@
+	ln -sf $(<F) $@
 
-$(BUILD)/libmlwatch.a: $(C_SOURCES:producer-c/%.c=$(BUILD)/%.o)
+$(BUILD)/libmlwatch.a: $(C_OBJECTS)
 	rm -f $@ && ar rcs $@ $^
+
+C_TEST := tests/c/producer_test.c
+C_TEST_FLAGS := -std=gnu11 -g -Wall -Wextra -Werror -Iinclude -Iproducer-c
+RUN_C_TEST = dir=$$(mktemp -d -p /dev/shm) && { $< $$dir; status=$$?; rm -rf $$dir; exit $$status; }
+
+.PHONY: c-test
+c-test: $(BUILD)/producer_test
+	@$(RUN_C_TEST)
+
+$(BUILD)/producer_test: $(C_TEST) $(BUILD)/libmlwatch.a
+	$(CC) $(C_TEST_FLAGS) -O2 $^ -o $@
+
+.PHONY: sanitize
+sanitize: asan tsan ## the C tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+
+.PHONY: asan tsan
+asan: $(BUILD)/producer_test.asan
+	@export UBSAN_OPTIONS=halt_on_error=1; $(RUN_C_TEST)
+tsan: $(BUILD)/producer_test.tsan
+	@export TSAN_OPTIONS="halt_on_error=1 report_thread_leaks=0 die_after_fork=0"; $(RUN_C_TEST)
+
+$(BUILD)/producer_test.asan: SANITIZER := -fsanitize=address,undefined
+$(BUILD)/producer_test.tsan: SANITIZER := -fsanitize=thread
+$(BUILD)/producer_test.asan $(BUILD)/producer_test.tsan: $(C_TEST) $(C_SOURCES) $(C_HEADERS) | tools
+	@mkdir -p $(BUILD)
+	$(CC) $(C_TEST_FLAGS) -O1 $(SANITIZER) $(C_TEST) $(C_SOURCES) -o $@
+
+# ---- Python ----
+
+.PHONY: python-test
+python-test: $(VENV)/mlwatch.stamp rust-build lib
+	$(VENV)/bin/python -m pytest -q tests/python
+
+.PHONY: rust-build
+rust-build: | tools
+	$(CARGO) build --locked -q
+
+$(VENV)/requirements.stamp: tests/python/requirements.txt | tools
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+$(VENV)/mlwatch.stamp: $(VENV)/requirements.stamp $(PY_SOURCES) $(C_SOURCES) $(C_HEADERS)
+	$(VENV)/bin/pip install -q --disable-pip-version-check --no-build-isolation --force-reinstall --no-deps ./producer-py
+	touch $@
+
+# ---- what a machine needs ----
+
+.PHONY: tools
+tools:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.88 or newer, https://rustup.rs"; exit 69; }
+	@missing=; \
+	for tool in $(CC) $(CXX) ar; do command -v $$tool >/dev/null || missing="$$missing build-essential"; done; \
+	command -v $(PYTHON) >/dev/null && $(PYTHON) -c 'import ensurepip, sysconfig, os, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null \
+		|| missing="$$missing python3-dev python3-venv"; \
+	[ -z "$$missing" ] || { echo "installing$$missing"; \
+		[ $$(id -u) = 0 ] && sudo= || sudo=sudo; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$missing; }

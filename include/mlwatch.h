@@ -68,7 +68,7 @@ typedef struct mlw_options {
     uint64_t reservoir_rows;          /* a wish for the sample size; 0 = none */
     const char *dir;                  /* default $MLWATCH_DIR, else /dev/shm/mlwatch */
     uint64_t ring_bytes;              /* default 8 MiB; rounded up to a power of two */
-    char *error;                      /* where mlw_open explains a failure, or NULL */
+    char *error;                      /* where mlw_open explains a failure in full, or NULL */
     size_t error_size;
 } mlw_options;
 

@@ -70,14 +70,17 @@ pub enum CliError {
     Ring { ring: PathBuf, source: OpenError },
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error("{0} reports were lost; the log says which and why")]
+    ReportsLost(u64),
 }
 
 impl CliError {
-    /// As in sysexits.h: 78 configuration, 69 unavailable.
+    /// As in sysexits.h: 78 configuration, 69 unavailable, 74 input or output.
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Config(_) => 78,
             CliError::Ring { .. } | CliError::Io(_) => 69,
+            CliError::ReportsLost(_) => 74,
         }
     }
 }
@@ -100,7 +103,7 @@ impl Run {
         info!(output = %settings.output.display(), formats = ?settings.formats, "mlwatch {}", env!("CARGO_PKG_VERSION"));
         let lost = pipeline::run(settings.pipeline, sinks, &Shutdown::on_signals()?)?;
         info!(reports_lost = lost, "stopped");
-        Ok(())
+        if lost == 0 { Ok(()) } else { Err(CliError::ReportsLost(lost)) }
     }
 
     fn choices(self) -> Choices {

@@ -95,6 +95,7 @@ class Ring:
             self._identity(raw)
             self._producer_page(raw)
             (self.head,) = struct.unpack_from("<Q", raw, self.consumer_off)
+            self.headers = []  # their bytes, padding included
             self.records = list(self._records(raw))
 
     def _identity(self, raw):
@@ -127,6 +128,7 @@ class Ring:
         while position != self.tail:
             start = self.data_off + position % self.capacity
             header = raw[start : start + 64]
+            self.headers.append(header)
             magic, kind, sections, length, payload, pos, seq, ts_ns, rows = struct.unpack_from("<IHHIIQQQI", header)
             assert magic == 0x52574C4D and pos == position and length % 64 == 0
             assert header[44:60] == bytes(16) and struct.unpack_from("<I", header, 60) == (crc32c(header[:60]),)

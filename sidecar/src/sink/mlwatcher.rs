@@ -32,7 +32,7 @@ impl Sink for MlwatcherFiles {
 
     fn deliver(&mut self, report: &Report, now: SystemTime) -> io::Result<()> {
         let mut lines = Vec::new();
-        for record in records(report, &self.agent_id) {
+        for record in records(report, &self.agent_id, seconds(now)) {
             serde_json::to_writer(&mut lines, &record)?;
             lines.push(b'\n');
         }
@@ -43,7 +43,7 @@ impl Sink for MlwatcherFiles {
 #[derive(Clone, Debug, Serialize)]
 struct Record<'a> {
     tags: Tags<'a>,
-    /// Unix time in seconds: the end of the period.
+    /// Unix time in seconds: the end of the period, or now if it was cut short.
     timestamp: u64,
     value: f64,
     properties: Properties<'a>,
@@ -76,11 +76,17 @@ struct Properties<'a> {
 struct Lines<'a> {
     report: &'a Report,
     agent_id: &'a str,
+    timestamp: u64,
     records: Vec<Record<'a>>,
 }
 
-fn records<'a>(report: &'a Report, agent_id: &'a str) -> Vec<Record<'a>> {
-    let mut lines = Lines { report, agent_id, records: Vec::new() };
+fn seconds(now: SystemTime) -> u64 {
+    now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn records<'a>(report: &'a Report, agent_id: &'a str, now: u64) -> Vec<Record<'a>> {
+    let timestamp = now.min(report.end / 1_000_000_000);
+    let mut lines = Lines { report, agent_id, timestamp, records: Vec::new() };
     lines.features();
     lines.predictions();
     lines.labels();
@@ -92,7 +98,7 @@ impl<'a> Lines<'a> {
         let Some(value) = value else { return };
         self.records.push(Record {
             tags: Tags { model: &self.report.model, version: &self.report.version },
-            timestamp: self.report.end / 1_000_000_000,
+            timestamp: self.timestamp,
             value,
             properties: Properties { target_type, agent_id: self.agent_id, ver: "1", ..properties },
         });

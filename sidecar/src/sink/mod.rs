@@ -1,5 +1,5 @@
-//! Where reports go. Each sink has a thread and a bounded queue of its own, so that a slow one stalls nobody;
-//! what does not fit into the queue, or fails, is counted.
+//! Where reports go. Each sink has a thread and a bounded queue of its own: a slow one stalls nobody for long, and what does
+//! not fit into its queue, or fails, is counted.
 
 mod files;
 mod mlwatcher;
@@ -10,11 +10,11 @@ pub use mlwatcher::MlwatcherFiles;
 pub use native::NativeFiles;
 
 use crate::report::Report;
-use crossbeam::channel::{Sender, TrySendError, bounded};
+use crossbeam::channel::{Sender, bounded};
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tracing::{error, warn};
 
 /// A destination for reports.
@@ -25,8 +25,11 @@ pub trait Sink: Send {
     fn deliver(&mut self, report: &Report, now: SystemTime) -> io::Result<()>;
 }
 
-/// Reports a sink may lag behind before it loses some.
+/// Reports a sink may lag behind.
 const QUEUE: usize = 64;
+/// How long a full queue is waited for, once: all models close their periods at the same instant, which is no reason to lose
+/// reports, but a sink that hangs must not hold the others up. After that it loses what it has no room for until it moves again.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The running sinks.
 #[derive(Debug)]
@@ -40,6 +43,7 @@ struct Outlet {
     queue: Sender<Arc<Report>>,
     thread: JoinHandle<u64>,
     overflowed: u64,
+    hanging: bool,
 }
 
 impl Sinks {
@@ -53,14 +57,7 @@ impl Sinks {
     pub fn send(&mut self, report: Report) {
         let report = Arc::new(report);
         for outlet in &mut self.outlets {
-            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = outlet.queue.try_send(report.clone()) {
-                outlet.overflowed += 1;
-                warn!(
-                    sink = outlet.name,
-                    lost = outlet.overflowed,
-                    "the sink lags {QUEUE} reports behind: report lost"
-                );
-            }
+            outlet.send(report.clone());
         }
     }
 
@@ -71,6 +68,17 @@ impl Sinks {
             outlet.overflowed + outlet.thread.join().unwrap_or(1)
         };
         self.outlets.into_iter().map(finish).sum()
+    }
+}
+
+impl Outlet {
+    fn send(&mut self, report: Arc<Report>) {
+        let patience = if self.hanging { Duration::ZERO } else { PATIENCE };
+        self.hanging = self.queue.send_timeout(report, patience).is_err();
+        if self.hanging {
+            self.overflowed += 1;
+            warn!(sink = self.name, lost = self.overflowed, "the sink lags {QUEUE} reports behind: report lost");
+        }
     }
 }
 
@@ -88,5 +96,59 @@ fn start(mut sink: Box<dyn Sink>) -> io::Result<Outlet> {
         failed
     };
     let thread = thread::Builder::new().name(name.into()).spawn(deliver_all)?;
-    Ok(Outlet { name, queue, thread, overflowed: 0 })
+    Ok(Outlet { name, queue, thread, overflowed: 0, hanging: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::period::Period;
+    use crate::profile::{Profile, Spec};
+    use crossbeam::channel::Receiver;
+
+    /// Delivers nothing before it is told to.
+    struct Slow {
+        go: Receiver<()>,
+        delivered: Sender<u64>,
+    }
+
+    impl Sink for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+
+        fn deliver(&mut self, report: &Report, _: SystemTime) -> io::Result<()> {
+            let _ = self.go.recv();
+            if report.start == 13 {
+                return Err(io::Error::other("unlucky"));
+            }
+            self.delivered.send(report.start).map_err(io::Error::other)
+        }
+    }
+
+    fn report(start_ns: u64) -> Report {
+        let spec = Spec {
+            model: "m".into(),
+            version: String::new(),
+            regression: false,
+            threshold: 0.5,
+            classes: vec!["a".into()],
+            features: Vec::new(),
+        };
+        let period = Period { start_ns, end_ns: start_ns + 1, partial: false };
+        Report::of(period, &Profile::new(Arc::new(spec), 1, 0), [""; 5])
+    }
+
+    #[test]
+    fn more_reports_at_once_than_a_queue_holds_all_arrive() {
+        let (go, gate) = bounded(0);
+        let (delivered, arrivals) = bounded(1000);
+        let mut sinks = Sinks::start(vec![Box::new(Slow { go: gate, delivered })]).unwrap();
+        let opener = thread::spawn(move || (0..200).for_each(|_| go.send(()).unwrap()));
+        (0..200).for_each(|i| sinks.send(report(i)));
+        assert_eq!(sinks.finish(), 1, "the unlucky one is counted");
+        opener.join().unwrap();
+        let arrived: Vec<u64> = arrivals.try_iter().collect();
+        assert_eq!(arrived, (0..200).filter(|i| *i != 13).collect::<Vec<_>>());
+    }
 }

@@ -1,0 +1,314 @@
+/* The C producer by itself, for the sanitizers: every path that allocates, maps, forks, shares or fails.
+ *
+ *     producer_test DIR
+ *
+ * What the bytes mean is tested against the sidecar's consumer in tests/producers.rs.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <mlwatch.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../producer-c/crc32c.h"
+#include "../../producer-c/wire.h"
+
+static const char *dir;
+static int passed, failed;
+
+#define CHECK(condition)                                                              \
+    do {                                                                              \
+        if (!(condition)) {                                                           \
+            printf("    %s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);  \
+            return 0;                                                                 \
+        }                                                                             \
+    } while (0)
+
+static mlw_options options_for(const char *model)
+{
+    mlw_options o = mlw_options_init();
+    o.model = model;
+    o.dir = dir;
+    o.n_classes = 3;
+    o.n_features = 4;
+    o.ring_bytes = 1 << 16;
+    return o;
+}
+
+static mlw_producer *opened(const char *model)
+{
+    mlw_options o = options_for(model);
+    mlw_producer *p = NULL;
+    return mlw_open(&o, &p) == 0 ? p : NULL;
+}
+
+static mlw_counts counts_of(const mlw_producer *p)
+{
+    mlw_counts c = mlw_counts_init();
+    mlw_counters(p, &c);
+    return c;
+}
+
+static int write_rows(mlw_producer *p, uint32_t rows)
+{
+    static const float features[64 * 4];
+    mlw_batch b = mlw_batch_init();
+    b.rows = rows;
+    b.features = features;
+    return mlw_write(p, &b);
+}
+
+/* What the consumer would do when it has read everything. */
+static int drain(const mlw_producer *p)
+{
+    struct mlw_identity id;
+    uint64_t tail;
+    int fd = open(mlw_path(p), O_RDWR);
+    int ok = pread(fd, &id, sizeof id, 0) == (ssize_t)sizeof id && pread(fd, &tail, 8, (off_t)id.producer_off) == 8 &&
+             pwrite(fd, &tail, 8, (off_t)id.consumer_off) == 8;
+    close(fd); /* drops the producer's lock: fine for a test that does not look at locks afterwards */
+    return ok;
+}
+
+static int every_function_takes_null_and_short_structs(void)
+{
+    mlw_producer *p = NULL;
+    mlw_options o = options_for("null");
+    o.size--;
+    CHECK(mlw_open(NULL, &p) == -EINVAL && mlw_open(&o, &p) == -EINVAL && p == NULL);
+    mlw_batch b = mlw_batch_init();
+    mlw_reservation r = mlw_reservation_init();
+    mlw_counts c = mlw_counts_init();
+    CHECK(mlw_write(NULL, &b) == -EINVAL && mlw_reserve(NULL, &r) == -EINVAL && mlw_commit(NULL) == -EINVAL);
+    CHECK(mlw_discard(NULL) == -EINVAL && mlw_counters(NULL, &c) == -EINVAL && mlw_record_rows(NULL, 1) == 0);
+    CHECK(mlw_path(NULL) == NULL);
+    mlw_reject(NULL, 1);
+    mlw_close(NULL);
+    CHECK((p = opened("null")) != NULL);
+    b.size = 8;
+    r.size = 8;
+    c.size = 8;
+    CHECK(mlw_write(p, &b) == -EINVAL && mlw_reserve(p, &r) == -EINVAL && mlw_counters(p, &c) == -EINVAL);
+    mlw_close(p);
+    return 1;
+}
+
+static int errors_have_a_text_each(void)
+{
+    const int errors[] = {0, -EAGAIN, -EMSGSIZE, -EBUSY, -EINVAL, -ENOTCONN, -ENOSPC, -EACCES, -EMEDIUMTYPE, -EUSERS, -ENOENT, -ENOMEM, -EIO};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        for (size_t j = 0; j < i; j++)
+            CHECK(strcmp(mlw_strerror(errors[i]), mlw_strerror(errors[j])) != 0);
+    return 1;
+}
+
+static int names_that_are_not_utf8_are_refused(void)
+{
+    const char *bad[] = {"\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "a\xe2\x82", "\xe0\x9f\xbf"};
+    const char *good[] = {"z\xc3\xbcrich", "\xe2\x82\xac", "\xf0\x9f\x90\x8d"};
+    mlw_producer *p;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        mlw_options o = options_for(bad[i]);
+        CHECK(mlw_open(&o, &p) == -EINVAL);
+    }
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        CHECK((p = opened(good[i])) != NULL);
+        mlw_close(p);
+    }
+    return 1;
+}
+
+static int all_slots_can_be_taken_and_the_next_is_told(void)
+{
+    mlw_producer *p[MLW_MAX_SLOTS], *one_more;
+    for (unsigned i = 0; i < MLW_MAX_SLOTS; i++)
+        CHECK((p[i] = opened("slots")) != NULL);
+    char why[300] = "";
+    mlw_options o = options_for("slots");
+    o.error = why;
+    o.error_size = sizeof why;
+    CHECK(mlw_open(&o, &one_more) == -EUSERS && strstr(why, "all 64 slots") != NULL);
+    for (unsigned i = 0; i < MLW_MAX_SLOTS; i++)
+        mlw_close(p[i]);
+    return 1;
+}
+
+static int full_then_drained_then_full_again(void)
+{
+    mlw_producer *p = opened("laps");
+    CHECK(p != NULL);
+    uint64_t produced = 0;
+    for (int lap = 0; lap < 200; lap++) {
+        for (uint32_t rows = 1; rows <= 64; rows++) {
+            int err = write_rows(p, rows);
+            CHECK(err == 0 || err == -EAGAIN);
+            produced += rows;
+        }
+        CHECK(lap % 3 != 2 || drain(p));
+    }
+    mlw_counts c = counts_of(p);
+    CHECK(c.rows + c.dropped_rows == produced && c.full_rows == c.dropped_rows && c.full_rows > 0);
+    mlw_close(p);
+    return 1;
+}
+
+static int child_writes_its_own(mlw_producer *p, const char *parents_path)
+{
+    char before[512];
+    snprintf(before, sizeof before, "%s", parents_path);
+    int ok = write_rows(p, 2) == 0 && strcmp(mlw_path(p), before) != 0 && counts_of(p).rows == 2;
+    mlw_close(p);
+    return ok;
+}
+
+static int a_forked_child_opens_a_ring_of_its_own(void)
+{
+    mlw_producer *p = opened("fork");
+    CHECK(p != NULL && write_rows(p, 5) == 0);
+    mlw_reservation r = mlw_reservation_init();
+    r.rows = 1;
+    r.sections = MLW_FEATURES;
+    CHECK(mlw_reserve(p, &r) == 0); /* the child must not inherit the open reservation */
+    pid_t child = fork();
+    if (child == 0)
+        _exit(child_writes_its_own(p, mlw_path(p)) ? 0 : 1);
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(mlw_commit(p) == 0 && write_rows(p, 1) == 0 && counts_of(p).rows == 7);
+    mlw_close(p);
+    return 1;
+}
+
+static int a_child_without_a_ring_counts_its_drops(void)
+{
+    char inner[400];
+    snprintf(inner, sizeof inner, "%s/inner", dir);
+    mlw_options o = options_for("detached");
+    o.dir = inner;
+    mlw_producer *p;
+    CHECK(mlw_open(&o, &p) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (unlink(mlw_path(p)) != 0 || rmdir(inner) != 0 || symlink("/nowhere/at/all", inner) != 0)
+            _exit(2);
+        int ok = write_rows(p, 3) == -ENOTCONN && write_rows(p, 4) == -ENOTCONN;
+        mlw_counts c = counts_of(p);
+        ok = ok && c.detached_records == 2 && c.detached_rows == 7 && c.dropped_rows == 7;
+        mlw_close(p);
+        _exit(ok ? 0 : 1);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    mlw_close(p);
+    return 1;
+}
+
+struct shared {
+    mlw_producer *p;
+    int calls;
+};
+
+static void *write_often(void *argument)
+{
+    struct shared *s = argument;
+    for (int i = 0; i < s->calls; i++)
+        write_rows(s->p, 1);
+    return NULL;
+}
+
+static int threads_that_share_a_handle_are_counted_not_corrupting(void)
+{
+    enum { THREADS = 4, CALLS = 5000 };
+    struct shared s = {opened("threads"), CALLS};
+    CHECK(s.p != NULL);
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, write_often, &s);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    mlw_counts c = counts_of(s.p);
+    CHECK(c.rows + c.dropped_rows == THREADS * CALLS && c.records + c.dropped_records == THREADS * CALLS);
+    mlw_close(s.p);
+    return 1;
+}
+
+static void *open_write_close(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 30; i++) {
+        mlw_producer *p = opened("churn");
+        if (p == NULL || write_rows(p, 3) != 0)
+            return (void *)1;
+        mlw_close(p);
+    }
+    return NULL;
+}
+
+static int threads_may_open_and_close_while_another_forks(void)
+{
+    enum { THREADS = 3 };
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, open_write_close, NULL);
+    for (int i = 0; i < 20; i++) {
+        pid_t child = fork();
+        if (child == 0)
+            _exit(0);
+        waitpid(child, NULL, 0);
+    }
+    void *wrong = NULL;
+    for (int i = 0; i < THREADS; i++) {
+        void *result;
+        pthread_join(threads[i], &result);
+        wrong = result ? result : wrong;
+    }
+    CHECK(wrong == NULL);
+    return 1;
+}
+
+static int crc32c_by_instruction_equals_the_table(void)
+{
+    CHECK(mlw_crc32c_table(0, "123456789", 9) == 0xe3069283u); /* the check value of RFC 3720's polynomial */
+    unsigned char bytes[300];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (unsigned char)(i * 167 + 13);
+    for (size_t len = 0; len <= 100; len++)
+        for (size_t at = 0; at < 9; at++)
+            CHECK(mlw_crc32c_best()(7, bytes + at, len) == mlw_crc32c_table(7, bytes + at, len));
+    return 1;
+}
+
+static void run(const char *name, int (*test)(void))
+{
+    int ok = test();
+    printf("%s %s\n", ok ? "ok    " : "FAILED", name);
+    passed += ok;
+    failed += !ok;
+}
+
+#define RUN(test) run(#test, test)
+
+int main(int argc, char **argv)
+{
+    if (argc != 2)
+        return 64;
+    dir = argv[1];
+    setvbuf(stdout, NULL, _IONBF, 0);
+    RUN(every_function_takes_null_and_short_structs);
+    RUN(errors_have_a_text_each);
+    RUN(names_that_are_not_utf8_are_refused);
+    RUN(all_slots_can_be_taken_and_the_next_is_told);
+    RUN(full_then_drained_then_full_again);
+    RUN(a_forked_child_opens_a_ring_of_its_own);
+    RUN(a_child_without_a_ring_counts_its_drops);
+    RUN(threads_that_share_a_handle_are_counted_not_corrupting);
+    RUN(threads_may_open_and_close_while_another_forks);
+    RUN(crc32c_by_instruction_equals_the_table);
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}
