@@ -22,7 +22,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -117,39 +116,28 @@ typedef struct mlw_counts {
     uint64_t detached_records, detached_rows;
 } mlw_counts;
 
+/* Initialisers and not memset, which some compilers turn into a slow string instruction. */
 static inline mlw_options mlw_options_init(void)
 {
-    mlw_options o;
-    memset(&o, 0, sizeof o);
-    o.size = sizeof o;
-    o.task = MLW_CLASSIFICATION;
-    o.proba_dtype = MLW_F32;
-    o.feature_dtype = MLW_F32;
-    o.threshold = 0.5;
+    mlw_options o = {sizeof(mlw_options), NULL, NULL, NULL, MLW_CLASSIFICATION, 0, 0, 0, MLW_F32, MLW_F32, NULL, NULL, NULL, 0.5, 0, 0, NULL, 0, NULL, 0};
     return o;
 }
 
 static inline mlw_batch mlw_batch_init(void)
 {
-    mlw_batch b;
-    memset(&b, 0, sizeof b);
-    b.size = sizeof b;
+    mlw_batch b = {sizeof(mlw_batch), 0, 0, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0};
     return b;
 }
 
 static inline mlw_reservation mlw_reservation_init(void)
 {
-    mlw_reservation r;
-    memset(&r, 0, sizeof r);
-    r.size = sizeof r;
+    mlw_reservation r = {sizeof(mlw_reservation), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL};
     return r;
 }
 
 static inline mlw_counts mlw_counts_init(void)
 {
-    mlw_counts c;
-    memset(&c, 0, sizeof c);
-    c.size = sizeof c;
+    mlw_counts c = {sizeof(mlw_counts), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     return c;
 }
 

@@ -1,12 +1,11 @@
-/* CRC-32C (Castagnoli), as in RFC 3720 appendix B.4: a table for every machine, the SSE4.2 instruction where there is one. */
+/* CRC-32C (Castagnoli), as in RFC 3720 appendix B.4: a table for every machine, and for record headers the SSE4.2
+ * instruction where there is one. */
 #ifndef MLW_CRC32C_H
 #define MLW_CRC32C_H
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-
-typedef uint32_t (*mlw_crc32c_fn)(uint32_t crc, const void *bytes, size_t len);
 
 /* `crc` is 0 to begin, or the result for the bytes before these. */
 static inline uint32_t mlw_crc32c_table(uint32_t crc, const void *bytes, size_t len)
@@ -26,31 +25,31 @@ static inline uint32_t mlw_crc32c_table(uint32_t crc, const void *bytes, size_t 
     return ~crc;
 }
 
-#if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static inline uint32_t mlw_crc32c_sse42(uint32_t crc, const void *bytes, size_t len)
-{
-    const unsigned char *b = bytes;
-    uint64_t c = (uint32_t)~crc;
-    for (; len >= 8; len -= 8, b += 8) {
-        uint64_t word;
-        memcpy(&word, b, 8);
-        c = __builtin_ia32_crc32di(c, word);
-    }
-    uint32_t c32 = (uint32_t)c;
-    for (; len; len--)
-        c32 = __builtin_ia32_crc32qi(c32, *b++);
-    return ~c32;
-}
-#endif
-
-static inline mlw_crc32c_fn mlw_crc32c_best(void)
+static inline int mlw_crc32c_has_instruction(void)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("sse4.2"))
-        return mlw_crc32c_sse42;
+    return __builtin_cpu_supports("sse4.2");
+#else
+    return 0;
 #endif
-    return mlw_crc32c_table;
+}
+
+/* Of a record header's first 60 bytes, as words. The instruction is written out so that it needs no other compiler flags. */
+static inline uint32_t mlw_crc32c_header(int has_instruction, const uint64_t w[8])
+{
+#if defined(__x86_64__)
+    if (has_instruction) {
+        uint64_t crc = UINT32_MAX;
+        for (int i = 0; i < 7; i++)
+            __asm__("crc32q %1, %0" : "+r"(crc) : "r"(w[i]));
+        uint32_t crc32 = (uint32_t)crc;
+        __asm__("crc32l %1, %0" : "+r"(crc32) : "r"((uint32_t)w[7]));
+        return ~crc32;
+    }
+#endif
+    (void)has_instruction;
+    return mlw_crc32c_table(0, w, 60);
 }
 
 #endif

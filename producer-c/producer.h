@@ -44,7 +44,7 @@ struct mlw_producer {
     uint64_t tail;        /* equals page->tail: nobody else writes it */
     uint64_t cached_head; /* some head the consumer has published; never ahead of it */
     uint64_t next_seq;
-    mlw_crc32c_fn crc32c;
+    int crc_instruction; /* the CPU computes CRC-32C */
     struct mlw_claim claim;
     uint64_t max_record;
     uint64_t row_bytes[MLW_SECTIONS];        /* 0 = the schema has no such section */

@@ -755,7 +755,7 @@ static int prepare(mlw_producer *p, const mlw_options *o, const struct why *why)
 {
     p->fd = -1;
     p->page = &p->own_page;
-    p->crc32c = mlw_crc32c_best();
+    p->crc_instruction = mlw_crc32c_has_instruction();
     if (build_recipe(o, &p->recipe) != 0)
         return fail(why, ENOMEM, "out of memory");
     derive_shapes(p, o);

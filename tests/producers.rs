@@ -4,9 +4,11 @@ mod support;
 
 use half::{bf16, f16};
 use mlwatch::ring::{Area, Batch, Budget, Consumer, Matrix, Segment, Snapshot, wire};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 use support::{
     BF16, F16, F32, F64, Options, Producer, REGRESSION, RawBatch, RawReservation, api, batch, reservation, ring_dir,
 };
@@ -317,6 +319,60 @@ fn files_are_for_user_and_group_and_fully_allocated() {
 }
 
 #[test]
+fn the_library_exports_what_the_header_declares_and_nothing_else() {
+    api(); // builds it
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let header = fs::read_to_string(root.join("include/mlwatch.h")).unwrap();
+    let functions = header.lines().filter(|line| line.ends_with(");") && !line.starts_with(' '));
+    let name = |line: &str| {
+        let before = line.split('(').next().unwrap();
+        before.rsplit([' ', '*']).next().unwrap().to_owned()
+    };
+    let declared: BTreeSet<String> = functions.map(name).filter(|name| name.starts_with("mlw_")).collect();
+    let library = root.join("target/c/libmlwatch.so.1");
+    let listed = Command::new("nm").args(["-D", "--defined-only"]).arg(&library).output().expect("nm runs");
+    let text = String::from_utf8(listed.stdout).unwrap();
+    let symbols = text.lines().filter(|line| line.contains(" T ")).map(|line| line.split_whitespace().nth(2).unwrap());
+    let exported: BTreeSet<String> = symbols.map(|symbol| symbol.split('@').next().unwrap().to_owned()).collect();
+    assert_eq!(exported, declared);
+    assert!(declared.contains("mlw_write") && declared.len() >= 11);
+    let dynamic = Command::new("readelf").arg("-d").arg(&library).output().expect("readelf runs");
+    let dynamic = String::from_utf8(dynamic.stdout).unwrap();
+    assert!(dynamic.contains("soname: [libmlwatch.so.1]"), "{dynamic}");
+    let needed: Vec<_> = dynamic.lines().filter(|line| line.contains("(NEEDED)")).collect();
+    assert!(needed.iter().all(|line| line.contains("[libc.so")), "libc only: {needed:?}");
+}
+
+#[test]
+fn the_cpp17_example_writes_its_batches_into_the_ring() {
+    api(); // builds the library
+    let (root, tools, dir) = (Path::new(env!("CARGO_MANIFEST_DIR")), tempfile::tempdir().unwrap(), ring_dir());
+    let program = tools.path().join("iris");
+    let built = Command::new("c++")
+        .args(["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude", "examples/cpp/main.cpp"])
+        .args(["target/c/libmlwatch.a", "-o"])
+        .arg(&program)
+        .current_dir(root)
+        .status();
+    assert!(built.expect("c++ runs").success());
+    assert!(Command::new(&program).arg("0.1").arg(dir.path()).status().unwrap().success());
+    let mut rows = 0;
+    let (snapshot, mut consumer) = {
+        let path = dir.path().join("iris.0.ring");
+        let segment = Segment::open(&path, 1 << 30).unwrap();
+        let schema = segment.schema().clone();
+        (Snapshot::read(&path).unwrap(), Consumer::new(segment, &schema))
+    };
+    drain(&mut consumer, |b| {
+        for row in widened(b.probabilities.unwrap()).chunks(3) {
+            assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-3);
+        }
+        rows += b.rows as u64;
+    });
+    assert!(rows > 0 && rows == snapshot.counters.rows);
+}
+
+#[test]
 fn opening_explains_what_is_wrong_and_what_helps() {
     let dir = ring_dir();
     let why = |dir: &Path, options: Options| Producer::open(dir, &options).map(|_| ()).unwrap_err();
@@ -343,7 +399,7 @@ fn a_name_that_leads_elsewhere_costs_a_slot_and_nothing_else() {
     let dir = ring_dir();
     fs::create_dir(dir.path().join("test.0.ring")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", dir.path().join("test.1.ring")).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(dir.path().join("test.2.ring")).status().unwrap();
+    let made = Command::new("mkfifo").arg(dir.path().join("test.2.ring")).status().unwrap();
     assert!(made.success());
     fs::write(dir.path().join("test.3.ring"), "not a ring").unwrap();
     let producer = Producer::open(dir.path(), &Options::default()).unwrap();

@@ -6,6 +6,8 @@
 
 mod intake;
 
+pub use intake::rows_of;
+
 use crate::period::{MOST_OPEN, Period, Periods, Timing};
 use crate::profile::{Losses, Profile, Rows, Spec};
 use crate::report::Report;

@@ -181,7 +181,8 @@ pub fn spec_of(schema: &Schema) -> Spec {
     }
 }
 
-fn rows_of<'a>(batch: &Batch<'a>) -> Rows<'a> {
+/// What the ring calls a batch, the profile calls rows; in place.
+pub fn rows_of<'a>(batch: &Batch<'a>) -> Rows<'a> {
     let labels = batch.labels.map(Labels::Classes);
     Rows {
         count: batch.rows,
