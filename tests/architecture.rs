@@ -40,9 +40,10 @@ fn room(file: &str) -> &str {
     file.split(['/', '.']).next().unwrap()
 }
 
-/// Rooms named after `crate::` or `mlwatch::` in code, `use` groups included.
+/// Rooms named after `crate::` or `mlwatch::` in code, `use` groups included. Unit tests may know whom they like.
 fn known(text: &str) -> Vec<String> {
-    let code = text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
+    let code = text.split("#[cfg(test)]").next().unwrap();
+    let code = code.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
     let mut rooms = Vec::new();
     for prefix in ["crate::", "mlwatch::"] {
         for after in code.split(prefix).skip(1) {
@@ -78,10 +79,10 @@ fn the_check_sees_arrows() {
 }
 
 #[test]
-fn unsafe_stands_in_the_ring_segment_only() {
+fn unsafe_stands_in_two_files_of_the_ring_only() {
     for (file, text) in house() {
         let has_unsafe = text.lines().any(|line| line.split("//").next().unwrap().contains("unsafe "));
-        assert!(!has_unsafe || file == "ring/segment.rs", "{file} has unsafe code");
+        assert!(!has_unsafe || ["ring/segment.rs", "ring/fault.rs"].contains(&file.as_str()), "{file} has unsafe code");
     }
 }
 

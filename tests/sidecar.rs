@@ -223,6 +223,30 @@ fn a_corrupt_ring_is_given_up_and_then_quarantined_and_others_go_on() {
 }
 
 #[test]
+fn a_ring_whose_file_changes_its_size_is_survived_and_others_go_on() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let model = |name: &str| Options { model: name.into(), ..Options::default() };
+    let good = Producer::open(dir.path(), &model("good")).unwrap();
+    for (name, length) in [("nothing", 0), ("half", 40_000), ("identity", 4096), ("pages", 12_288), ("grown", 1 << 20)]
+    {
+        let cut = Producer::open(dir.path(), &model(name)).unwrap();
+        write_rows(&cut, 3, [0.8, 0.1, 0.1]);
+        let path = cut.path();
+        std::mem::forget(cut); // closing would touch the pages that are about to go
+        let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+        wait_until_drained(&path);
+        fs::File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
+        write_rows(&good, 1, [0.8, 0.1, 0.1]);
+        wait_until_drained(&good.path());
+        let (status, log) = sidecar.stop();
+        assert!(status.success(), "cut to {length}: {log}");
+        assert!(log.contains("somebody changed its file's size"), "cut to {length}: {log}");
+        fs::remove_file(&path).unwrap();
+    }
+    assert_eq!(total(&reports(output.path()), "/rows"), 5 * 3 + 5);
+}
+
+#[test]
 fn exit_codes_and_messages_tell_usage_configuration_and_absence_apart() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("mlwatch.toml");

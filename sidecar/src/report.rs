@@ -228,7 +228,8 @@ impl Summary {
 
 fn utc<S: Serializer>(ns: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     let time = Timestamp::from_nanosecond(i128::from(*ns)).map_err(serde::ser::Error::custom)?;
-    serializer.collect_str(&time)
+    // Always milliseconds, so that reports sort as text.
+    serializer.collect_str(&format_args!("{time:.3}"))
 }
 
 fn frequency(part: u64, whole: u64) -> Option<f64> {

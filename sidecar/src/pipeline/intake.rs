@@ -72,6 +72,10 @@ impl Intake {
             *newest_ns = (*newest_ns).max(batch.ts_ns);
             feed(instance, batch.ts_ns, rows_of(&batch));
         });
+        if self.consumer.area().faulted() {
+            self.abandon_resized();
+            return true;
+        }
         match polled {
             Ok(polled) => {
                 self.count(&polled);
@@ -104,6 +108,12 @@ impl Intake {
         } else {
             warn!(%ring, %why, "corrupt: its content was given up, reading goes on at its tail");
         }
+    }
+
+    fn abandon_resized(&mut self) {
+        self.pending.resyncs += 1;
+        self.quarantined = true;
+        warn!(ring = %self.found.path.display(), "quarantined: somebody changed its file's size; restart its producer to make a new ring");
     }
 
     /// What was lost since the last call, if anything.
@@ -143,6 +153,9 @@ impl Intake {
     pub fn look_around(&mut self, now_ns: u64, named: bool, keep_abandoned: Duration) {
         self.orphaned = !named;
         self.attached = self.consumer.area().producer_attached();
+        if !self.quarantined && !self.consumer.area().has_its_size() {
+            self.abandon_resized();
+        }
         if self.attached {
             self.unattached_since_ns = None;
             return;

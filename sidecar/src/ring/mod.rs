@@ -1,10 +1,11 @@
 //! The ring: finding ring files, distrusting and then mapping them, and reading their records in place.
 //!
-//! The only room with `unsafe`, all of it in [`segment`]. It knows nothing of statistics: a [`Batch`] hands out `ndarray` views.
+//! The only room with `unsafe`, all of it in [`segment`] and [`fault`]. It knows nothing of statistics: a [`Batch`] hands out `ndarray` views.
 //! `docs/wire-format.md` is the specification.
 
 mod consumer;
 mod discovery;
+mod fault;
 mod schema;
 mod segment;
 pub mod wire;

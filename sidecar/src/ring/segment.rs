@@ -1,9 +1,10 @@
-//! A ring file: distrusted, then mapped. The only `unsafe` of the crate is here.
+//! A ring file: distrusted, then mapped.
 //!
 //! Meanwhile the producer may append records and count, and a hostile one may do anything to the file at any time.
 //! What is trusted after [`Segment::open`] is only what was copied to the heap and checked: identity and schema.
 
 use super::consumer::Area;
+use super::fault::Guard;
 use super::schema::{Schema, SchemaError};
 use super::wire::{self, ConsumerPage, Identity, ProducerPage, Record};
 use memmap2::{MmapOptions, MmapRaw};
@@ -88,6 +89,8 @@ pub struct Segment {
     file: File,
     identity: Identity,
     schema: Schema,
+    /// Before the maps: guards are dropped first.
+    guards: [Guard; 2],
     /// The whole file, read-only.
     map: MmapRaw,
     /// Region C alone, writable.
@@ -110,7 +113,11 @@ impl Segment {
         if map.len() as u64 != identity.file_len {
             return Err(OpenError::Geometry("the file changed its size while it was opened"));
         }
-        let segment = Segment { path: path.to_owned(), file, identity, schema, map, consumer_page };
+        let guards = [
+            Guard::new(map.as_mut_ptr(), map.len(), false)?,
+            Guard::new(consumer_page.as_mut_ptr(), consumer_page.len(), true)?,
+        ];
+        let segment = Segment { path: path.to_owned(), file, identity, schema, guards, map, consumer_page };
         segment.consumer().consumer_epoch.fetch_add(1, Relaxed);
         Ok(segment)
     }
@@ -133,6 +140,16 @@ impl Segment {
     /// The producer's counters now.
     pub fn counters(&self) -> Counters {
         Counters::load(self.producer())
+    }
+
+    /// Whether a page was gone when it was read: what was read since then is zeros.
+    pub fn faulted(&self) -> bool {
+        self.guards.iter().any(Guard::faulted)
+    }
+
+    /// Whether the file still has the size it was mapped with.
+    pub fn has_its_size(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.size() == self.identity.file_len)
     }
 
     /// Whether a process holds the producer's lock.
