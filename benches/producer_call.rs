@@ -239,8 +239,11 @@ impl Bench {
     }
 
     fn drain(&mut self) {
-        let polled =
-            self.consumer.poll(ALL, |batch| assert_eq!(batch.rows, self.rows as usize)).expect("sound records");
+        let polled = self
+            .consumer
+            .poll(ALL, |_| true, |batch| assert_eq!(batch.rows, self.rows as usize))
+            .sound()
+            .expect("sound records");
         self.read += polled.records;
     }
 

@@ -226,7 +226,8 @@ impl Ring {
         self.fill();
         state.early = Profile::new(spec(), RESERVOIR, 1);
         let start = thread_seconds();
-        let polled = self.consumer.poll(ALL, |batch| each(state, &rows_of(&batch))).expect("sound records");
+        let polled =
+            self.consumer.poll(ALL, |_| true, |batch| each(state, &rows_of(&batch))).sound().expect("sound records");
         let seconds = thread_seconds() - start;
         black_box(state);
         assert_eq!((polled.records, polled.missing), (RECORDS as u64, 0), "everything written was read");

@@ -5,7 +5,6 @@
 #include <mlwatch.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "crc32c.h"
 #include "wire.h"
@@ -55,8 +54,6 @@ struct mlw_producer {
     struct mlw_recipe recipe;
     uint64_t retry_ns; /* while detached: do not try to attach before this */
     int fd;
-    dev_t dev;
-    ino_t ino;
     unsigned char *map;
     size_t map_len;
     char *path;

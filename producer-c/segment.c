@@ -48,7 +48,7 @@ __attribute__((format(printf, 3, 4))) static int fail(const struct why *why, int
     return -err;
 }
 
-/* ---- the process's handles: for fork, and because closing a second descriptor of a ring would drop our lock on it ---- */
+/* ---- the process's handles, for fork ---- */
 
 static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t handles_once = PTHREAD_ONCE_INIT;
@@ -64,7 +64,8 @@ static void unlock_handles(void)
     pthread_mutex_unlock(&handles_lock);
 }
 
-/* The rings belong to the parent, and MADV_DONTFORK has kept their maps out of the child. Locks are not inherited, so closing drops none. */
+/* The rings belong to the parent, and MADV_DONTFORK has kept their maps out of the child. Closing the child's descriptors leaves the
+ * locks to the parent's: they last until the last descriptor of the open file is gone. */
 static void detach_all_in_child(void)
 {
     for (struct mlw_producer *p = handles; p != NULL; p = p->next) {
@@ -87,14 +88,6 @@ static void detach_all_in_child(void)
 static void watch_forks(void)
 {
     pthread_atfork(lock_handles, unlock_handles, detach_all_in_child);
-}
-
-static int held_by_this_process(const struct stat *st)
-{
-    for (const struct mlw_producer *p = handles; p != NULL; p = p->next)
-        if (p->fd >= 0 && p->dev == st->st_dev && p->ino == st->st_ino)
-            return 1;
-    return 0;
 }
 
 /* ---- options → recipe ---- */
@@ -297,7 +290,7 @@ static int build_recipe(const mlw_options *o, struct mlw_recipe *recipe)
 static int valid_sections(const mlw_producer *p, uint32_t sections)
 {
     uint32_t truth = sections & (MLW_LABELS | MLW_LABEL_SETS | MLW_TARGETS);
-    if (sections == 0 || (truth & (truth - 1)) != 0)
+    if ((sections & ~(uint32_t)MLW_IDS) == 0 || (truth & (truth - 1)) != 0)
         return 0;
     for (int i = 0; i < MLW_SECTIONS; i++)
         if ((sections >> i & 1) && p->row_bytes[i] == 0)
@@ -375,8 +368,6 @@ static int open_dir(const struct mlw_recipe *recipe, const struct why *why)
 
 struct file {
     int fd;
-    dev_t dev;
-    ino_t ino;
     unsigned char *map;
     size_t len;
     uint64_t producer_off, consumer_off, data_off;
@@ -391,10 +382,14 @@ static void let_go(struct file *f)
     *f = (struct file){.fd = -1};
 }
 
+/* A lock of the open file and not of the process: two copies of this library in one process (a Python module and a C++ one, say) must
+ * not take one ring, and closing some other descriptor of the file must not drop it. Where the kernel has none, the process's lock. */
 static int lock_as_producer(int fd)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MLW_LOCK_PRODUCER, .l_len = 1};
-    return fcntl(fd, F_SETLK, &lock) == 0 ? 0 : -errno;
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+        return 0;
+    return errno == EINVAL && fcntl(fd, F_SETLK, &lock) == 0 ? 0 : -errno;
 }
 
 static int map_file(struct file *f, size_t len)
@@ -471,7 +466,10 @@ static void set_regions(struct file *f, const struct mlw_identity *id)
 static int initialise(struct file *f, const struct mlw_recipe *recipe, const struct why *why)
 {
     struct mlw_identity id = identity_for(recipe);
-    int err = -posix_fallocate(f->fd, 0, (off_t)id.file_len);
+    int err;
+    do /* a profiler's signals interrupt it */
+        err = -posix_fallocate(f->fd, 0, (off_t)id.file_len);
+    while (err == -EINTR);
     if (err == 0)
         err = map_file(f, id.file_len);
     if (err == 0)
@@ -599,17 +597,19 @@ static int adopt(struct file *f, const struct mlw_recipe *recipe, uint64_t size)
     return !atomic_load(&consumer->quarantined) && sound_positions(atomic_load(&consumer->head), atomic_load(&page->tail), id.capacity);
 }
 
-/* Whether replacing the locked file would lose records that the sidecar has not read. What is not a sound ring holds none. */
+/* Whether replacing the locked file would lose records that the sidecar may still read. */
 static int has_unread(int fd, uint64_t size)
 {
     struct mlw_identity id;
-    uint64_t head, tail;
+    uint64_t head, tail, quarantined;
     if (pread(fd, &id, sizeof id, 0) != (ssize_t)sizeof id || memcmp(id.magic, MLW_MAGIC, sizeof id.magic) != 0 || id.file_len != size)
         return 0;
     if (pread(fd, &tail, sizeof tail, (off_t)id.producer_off) != (ssize_t)sizeof tail ||
-        pread(fd, &head, sizeof head, (off_t)id.consumer_off) != (ssize_t)sizeof head)
+        pread(fd, &head, sizeof head, (off_t)id.consumer_off) != (ssize_t)sizeof head ||
+        pread(fd, &quarantined, sizeof quarantined, (off_t)(id.consumer_off + offsetof(struct mlw_consumer_page, quarantined))) !=
+            (ssize_t)sizeof quarantined)
         return 0;
-    return head != tail && sound_positions(head, tail, id.capacity);
+    return head != tail && !quarantined && sound_positions(head, tail, id.capacity);
 }
 
 enum { SLOT_TAKEN = 1 };
@@ -620,7 +620,7 @@ static int still_named(int dir, const char *name, const struct stat *held)
     return fstatat(dir, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_dev == held->st_dev && now.st_ino == held->st_ino;
 }
 
-/* The slot's file is there and nobody of this process holds it: lock it, then adopt or replace it. */
+/* The slot's file is there: lock it, then adopt or replace it. */
 static int take_existing(struct file *f, const struct mlw_recipe *recipe, int dir, const char *name, int replace_unread, const struct why *why)
 {
     struct stat st;
@@ -649,8 +649,7 @@ static int take_slot(struct file *f, const struct mlw_recipe *recipe, int dir, u
     struct stat st;
     snprintf(name, sizeof name, "%s.%u.ring", recipe->stream, slot);
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-        /* Not even opened when it is ours: closing it again would drop our own lock. */
-        if (!S_ISREG(st.st_mode) || held_by_this_process(&st))
+        if (!S_ISREG(st.st_mode))
             return SLOT_TAKEN;
         return take_existing(f, recipe, dir, name, replace_unread, why);
     }
@@ -676,8 +675,6 @@ static void start_using(mlw_producer *p, const struct file *f)
 {
     struct mlw_producer_page *page = (void *)(f->map + f->producer_off);
     p->fd = f->fd;
-    p->dev = f->dev;
-    p->ino = f->ino;
     p->map = f->map;
     p->map_len = f->len;
     p->consumer = (const void *)(f->map + f->consumer_off);
@@ -711,20 +708,16 @@ static int attach(mlw_producer *p, const struct why *why)
     if (dir < 0)
         return dir;
     struct file f = {.fd = -1};
-    struct stat st;
     unsigned slot;
     int err = take_any_slot(&f, &p->recipe, dir, &slot, why);
     close(dir);
     if (err != 0)
         return err;
     char *path = path_of(&p->recipe, slot);
-    if (path == NULL || fstat(f.fd, &st) != 0) {
-        free(path);
+    if (path == NULL) {
         let_go(&f);
         return fail(why, ENOMEM, "out of memory");
     }
-    f.dev = st.st_dev;
-    f.ino = st.st_ino;
     free(p->path);
     p->path = path;
     start_using(p, &f);

@@ -127,10 +127,15 @@ fn a_producer_written_from_the_documentation_is_understood() {
     );
     let mut seen = Vec::new();
     let polled = Consumer::new(segment, &schema)
-        .poll(Budget { records: 10, bytes: 1 << 20 }, |b| {
-            let Some(Matrix::F32(proba)) = b.probabilities else { panic!("f32 was written") };
-            seen.push((b.seq, b.rows, proba[[0, 1]], b.labels.unwrap().to_vec()));
-        })
+        .poll(
+            Budget { records: 10, bytes: 1 << 20 },
+            |_| true,
+            |b| {
+                let Some(Matrix::F32(proba)) = b.probabilities else { panic!("f32 was written") };
+                seen.push((b.seq, b.rows, proba[[0, 1]], b.labels.unwrap().to_vec()));
+            },
+        )
+        .sound()
         .unwrap();
     assert_eq!(seen, [(0, 2, 0.75, vec![1, -1]), (2, 1, 0.75, vec![1])]);
     assert_eq!((polled.records, polled.missing, polled.drained), (2, 1, true));

@@ -10,7 +10,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use support::{
-    BF16, F16, F32, F64, Options, Producer, REGRESSION, RawBatch, RawReservation, api, batch, reservation, ring_dir,
+    Api, BF16, F16, F32, F64, Options, Producer, REGRESSION, RawBatch, RawReservation, api, batch, reservation,
+    ring_dir,
 };
 
 const ALL: Budget = Budget { records: u64::MAX, bytes: u64::MAX };
@@ -26,7 +27,7 @@ fn consumer(producer: &Producer) -> Consumer<Segment> {
 }
 
 fn drain(consumer: &mut Consumer<Segment>, each: impl FnMut(Batch<'_>)) -> mlwatch::ring::Polled {
-    consumer.poll(ALL, each).expect("what the producer wrote is sound")
+    consumer.poll(ALL, |_| true, each).sound().expect("what the producer wrote is sound")
 }
 
 fn widened(matrix: Matrix<'_>) -> Vec<f64> {
@@ -263,6 +264,60 @@ fn producers_of_one_stream_take_slots_of_their_own() {
     assert_eq!(names, ["a_b_c@2_0.0.ring", "a_b_c@2_0.1.ring"]);
     drop(first);
     assert_eq!(Producer::open(dir.path(), &options).unwrap().path().file_name().unwrap(), "a_b_c@2_0.0.ring");
+}
+
+#[test]
+fn two_copies_of_the_library_in_one_process_take_slots_of_their_own() {
+    let (dir, tools) = (ring_dir(), tempfile::tempdir().unwrap());
+    let first = Producer::open(dir.path(), &Options::default()).unwrap();
+    let copy = tools.path().join("libmlwatch-copy.so");
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/c/libmlwatch.so.1"), &copy).unwrap();
+    let other: &'static Api = Box::leak(Box::new(Api::load(&copy)));
+    assert_ne!(other.open as usize, api().open as usize, "it was meant to be another copy");
+    let same = Producer::open_with(other, dir.path(), &Options::default()).unwrap();
+    let another = Producer::open_with(other, dir.path(), &Options { n_features: 5, ..Options::default() }).unwrap();
+    let paths = BTreeSet::from([&first, &same, &another].map(|p| p.path()));
+    assert_eq!(paths.len(), 3, "{paths:?}");
+    drop(first);
+    let again = Producer::open_with(other, dir.path(), &Options::default()).unwrap();
+    assert_eq!(again.path().file_name().unwrap(), "test.0.ring");
+    [same, another, again].into_iter().for_each(|producer| {
+        // SAFETY: opened by this copy, closed by it once.
+        unsafe { (other.close)(producer.0) };
+        std::mem::forget(producer);
+    });
+}
+
+#[test]
+fn gaps_before_a_corrupt_record_are_counted() {
+    let dir = ring_dir();
+    let producer = Producer::open(dir.path(), &Options { ring_bytes: 1 << 14, ..Options::default() }).unwrap();
+    let mut consumer = consumer(&producer);
+    while producer.write_features(&[0.5; 64], 2) == 0 {}
+    drain(&mut consumer, |_| {});
+    assert_eq!((producer.write_features(&[1.0; 2], 2), producer.write_features(&[2.0; 2], 2)), (0, 0));
+    let second = Snapshot::read(&producer.path()).unwrap().tail - 128;
+    let file = fs::File::options().write(true).open(producer.path()).unwrap();
+    let at = consumer.area().identity().data_off + second % (1 << 14);
+    file.write_all_at(&[0; 4], at).unwrap();
+    let polled = consumer.poll(ALL, |_| true, |_| {});
+    assert_eq!((polled.records, polled.missing), (1, 1));
+    assert!(polled.corruption.is_some() && polled.sound().is_err());
+}
+
+#[test]
+fn reading_stops_before_a_record_that_is_not_wanted_yet() {
+    let dir = ring_dir();
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    for ts in [5, 6, 7] {
+        let one = RawBatch { rows: 1, timestamp_ns: ts, features: [1f32, 2.0].as_ptr().cast(), ..batch() };
+        assert_eq!(producer.write(&one), 0);
+    }
+    let mut consumer = consumer(&producer);
+    let polled = consumer.poll(ALL, |ts| ts < 6, |_| {});
+    assert_eq!((polled.records, polled.drained, consumer.next_ts_ns()), (1, false, Some(6)));
+    assert_eq!(consumer.poll(ALL, |_| true, |_| {}).records, 2);
+    assert_eq!(consumer.next_ts_ns(), None);
 }
 
 #[test]

@@ -85,6 +85,46 @@ fn a_restarted_sidecar_continues_at_the_head_and_loses_nothing_between() {
 }
 
 #[test]
+fn a_ring_with_two_names_or_a_new_one_is_read_once() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    fs::hard_link(producer.path(), dir.path().join("twin.0.ring")).unwrap();
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    (0..50).for_each(|_| write_rows(&producer, 1, [0.8, 0.1, 0.1]));
+    wait_until_drained(&producer.path());
+    let moved = dir.path().join("moved.0.ring");
+    fs::rename(producer.path(), &moved).unwrap();
+    (0..50).for_each(|_| write_rows(&producer, 1, [0.8, 0.1, 0.1]));
+    wait_until_drained(&moved);
+    sidecar.stop(); // looks around once more
+    assert_eq!(total(&reports(output.path()), "/rows"), 100);
+}
+
+#[test]
+fn backlogs_of_several_producers_land_in_their_own_periods() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let instance = |name: &str| Options { instance: name.into(), ring_bytes: 1 << 20, ..Options::default() };
+    let producers = ["a", "b", "c"].map(|name| Producer::open(dir.path(), &instance(name)).unwrap());
+    let minute = 60_000_000_000;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    for (i, producer) in producers.iter().enumerate() {
+        for back in (3..=9u64).rev() {
+            let rows = 10 * (i as u32 + 1);
+            let features = vec![[1f32, 2.0]; rows as usize];
+            let timestamp_ns = now - back * minute;
+            let one = RawBatch { rows, timestamp_ns, features: features.as_ptr().cast(), ..batch() };
+            assert_eq!(producer.write(&one), 0);
+        }
+    }
+    let sidecar = Sidecar::start(dir.path(), output.path(), &["--period", "60s"]);
+    producers.iter().for_each(|p| wait_until_drained(&p.path()));
+    sidecar.stop();
+    let backlog: Vec<_> = reports(output.path()).into_iter().filter(|r| r["rows"] != 0).collect();
+    assert_eq!(backlog.iter().map(|r| r["rows"].as_u64().unwrap()).collect::<Vec<_>>(), [60; 7]);
+    assert_eq!(total(&backlog, "/losses/late_rows"), 0);
+}
+
+#[test]
 fn a_killed_sidecar_leaves_the_unread_to_the_next() {
     let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
     let producer = Producer::open(dir.path(), &Options::default()).unwrap();
@@ -210,13 +250,20 @@ fn a_corrupt_ring_is_given_up_and_then_quarantined_and_others_go_on() {
         wait_until("it is noticed", || inspect(&bad.path())["resyncs"].as_u64() >= Some(i));
     }
     write_rows(&good, 3, [0.8, 0.1, 0.1]);
+    (0..40).for_each(|_| write_rows(&bad, 1, [0.8, 0.1, 0.1])); // into a ring that nobody reads any more
     wait_until_drained(&good.path());
     assert_eq!(inspect(&bad.path())["quarantined"], true);
     let (status, log) = sidecar.stop();
     assert!(status.success() && log.contains("quarantined: corrupt 5 times"), "{log}");
+    let again = Sidecar::start(dir.path(), output.path(), LONG);
+    wait_until("it is attached", || inspect(&bad.path())["consumer_attached"] == true);
+    (0..2).for_each(|_| write_rows(&bad, 1, [0.8, 0.1, 0.1]));
+    let (_, log) = again.stop();
+    assert!(log.contains("an earlier sidecar quarantined it"), "{log}");
     let reports = reports(output.path());
     assert_eq!(total(&reports, "/rows"), 3);
     assert_eq!(total(&reports, "/losses/resyncs"), 5);
+    assert_eq!(total(&reports, "/losses/missing_records"), 42, "what was written after it was quarantined");
     drop(bad);
     let fresh = Producer::open(dir.path(), &model("bad")).unwrap();
     assert!(!Snapshot::read(&fresh.path()).unwrap().quarantined, "a new producer gets a new ring");

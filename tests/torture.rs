@@ -78,7 +78,8 @@ impl Reader {
         }
         let consumer = self.consumer.as_mut().expect("attached above");
         let all = Budget { records: u64::MAX, bytes: u64::MAX };
-        self.missing += consumer.poll(all, |b| run.check(&b)).expect("a killed writer corrupts nothing").missing;
+        self.missing +=
+            consumer.poll(all, |_| true, |b| run.check(&b)).sound().expect("a killed writer corrupts nothing").missing;
     }
 }
 

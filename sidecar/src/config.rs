@@ -15,6 +15,9 @@ pub const DEFAULT_DIR: &str = "/dev/shm/mlwatch";
 /// Where reports go unless told otherwise.
 pub const DEFAULT_OUTPUT: &str = "mlwatch-metrics";
 
+/// Most rows a sample may have.
+pub const MAX_RESERVOIR: u64 = 1 << 24;
+
 /// A report format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -74,8 +77,8 @@ pub enum ConfigError {
     Period(String),
     #[error("period: {0:?} is too short, at least {MIN_PERIOD:?}")]
     ShortPeriod(Duration),
-    #[error("reservoir: at least one row must be kept for the quantiles")]
-    EmptyReservoir,
+    #[error("reservoir: {0} rows, want 1 to {MAX_RESERVOIR}")]
+    Reservoir(u64),
     #[error("format: name at least one of native, mlwatcher")]
     NoFormat,
 }
@@ -107,8 +110,8 @@ impl Choices {
         if let Some(short) = period.filter(|period| *period < MIN_PERIOD) {
             return Err(ConfigError::ShortPeriod(short));
         }
-        if self.reservoir == Some(0) {
-            return Err(ConfigError::EmptyReservoir);
+        if let Some(rows) = self.reservoir.filter(|rows| !(1..=MAX_RESERVOIR).contains(rows)) {
+            return Err(ConfigError::Reservoir(rows));
         }
         let formats = self.format.unwrap_or_else(|| vec![Format::Native]);
         if formats.is_empty() {
@@ -174,7 +177,8 @@ mod tests {
     fn values_are_checked_with_their_remedy() {
         assert!(parse("period = 'soon'").unwrap_err().contains("such as \"60s\""));
         assert!(parse("period = '1ms'").unwrap_err().contains("at least 100ms"));
-        assert!(parse("reservoir = 0").unwrap_err().contains("at least one row"));
+        assert!(parse("reservoir = 0").unwrap_err().contains("want 1 to"));
+        assert!(parse("reservoir = 99999999").unwrap_err().contains("want 1 to"));
         assert!(parse("format = []").unwrap_err().contains("mlwatcher"));
         assert!(parse("[limits]\nkeep_abandoned = '1x'").unwrap_err().contains("such as"));
     }

@@ -8,6 +8,7 @@
 //! At most [`MOST_OPEN`] periods are open, whatever time stamps producers invent.
 
 use std::time::Duration;
+use tracing::warn;
 
 /// Bounds the memory of a model: each open period holds a profile.
 pub const MOST_OPEN: usize = 2;
@@ -53,6 +54,15 @@ pub enum Timing {
     Early,
 }
 
+fn is_too_old(ts_ns: u64, now_ns: u64) -> bool {
+    now_ns.saturating_sub(ts_ns) > MAX_AGE.as_nanos() as u64
+}
+
+/// A time stamp as far as it is believed: what cannot be counts as now.
+pub fn believed(ts_ns: u64, now_ns: u64) -> u64 {
+    if is_too_old(ts_ns, now_ns) { now_ns } else { ts_ns.min(now_ns) }
+}
+
 /// The open periods of one model, each with a `T` that collects it.
 #[derive(Debug)]
 pub struct Periods<T> {
@@ -94,12 +104,23 @@ impl<T> Periods<T> {
         (&mut self.open[at].1, timing)
     }
 
+    /// The newest open period, or the current one if none is: for what has no time of its own.
+    pub fn newest(&mut self, now_ns: u64, open: impl FnOnce(u64) -> T, closed: impl FnMut(Period, T)) -> &mut T {
+        let ts_ns = self.open.last().map_or(now_ns, |(index, _)| index * self.length_ns);
+        self.route(ts_ns, now_ns, open, closed).0
+    }
+
+    /// The first time stamp that must wait while records as old as `oldest_ns` do: later periods would push theirs out.
+    pub fn horizon(&self, oldest_ns: u64) -> u64 {
+        (oldest_ns / self.length_ns + MOST_OPEN as u64).saturating_mul(self.length_ns)
+    }
+
     fn place(&self, ts_ns: u64, now_ns: u64) -> (u64, Timing) {
         let (index, current) = (ts_ns / self.length_ns, now_ns / self.length_ns);
         let oldest_open = self.open.first().map(|(i, _)| *i);
         let full = self.open.len() == MOST_OPEN;
         let first_possible = self.closed_before.unwrap_or(0).max(if full { oldest_open.unwrap_or(0) } else { 0 });
-        let too_old = now_ns.saturating_sub(ts_ns) > MAX_AGE.as_nanos() as u64;
+        let too_old = is_too_old(ts_ns, now_ns);
         if index > current + 1 {
             (current.max(first_possible), Timing::Early)
         } else if index < first_possible || too_old {
@@ -119,6 +140,7 @@ impl<T> Periods<T> {
         open: impl Fn(u64) -> T,
         mut closed: impl FnMut(Period, T),
     ) {
+        self.follow_clock_back(now_ns, &mut closed);
         let settled = now_ns.saturating_sub(GRACE.as_nanos() as u64).min(waiting_from.unwrap_or(u64::MAX));
         let due_before = settled / self.length_ns;
         if empty {
@@ -126,6 +148,18 @@ impl<T> Periods<T> {
         }
         while self.open.first().is_some_and(|(index, _)| *index < due_before) {
             self.close_oldest(false, &mut closed);
+        }
+    }
+
+    /// A clock that is set back leaves periods open that never come due, and closed ones that are still to be lived through.
+    fn follow_clock_back(&mut self, now_ns: u64, closed: &mut impl FnMut(Period, T)) {
+        let current = now_ns / self.length_ns;
+        let in_future = |index: u64| index > current + 1;
+        if self.closed_before.is_some_and(in_future) || self.open.last().is_some_and(|(index, _)| in_future(*index)) {
+            warn!("the clock was set back: open periods are closed early, and some periods may be reported twice");
+            self.close_all(closed);
+            self.closed_before = Some(current);
+            self.started_ns = self.started_ns.min(now_ns);
         }
     }
 
@@ -164,8 +198,8 @@ impl<T> Periods<T> {
     fn period(&self, index: u64, cut_short: bool) -> Period {
         let start_ns = index * self.length_ns;
         let end_ns = start_ns.saturating_add(self.length_ns);
-        let began_before_us = start_ns < self.started_ns && self.started_ns < end_ns;
-        Period { start_ns, end_ns, partial: cut_short || began_before_us }
+        // Whoever was there before may have reported some of it.
+        Period { start_ns, end_ns, partial: cut_short || start_ns < self.started_ns }
     }
 }
 
@@ -177,9 +211,9 @@ mod tests {
     const S: u64 = 1_000_000_000;
     const NOW: u64 = 1_700_000_000 * S;
 
-    /// Counts the rows each period got; closed ones in order.
+    /// Start and rows of each open period; start, rows and `partial` of the closed ones in order.
     struct Log {
-        periods: Periods<u64>,
+        periods: Periods<(u64, u64)>,
         closed: Vec<(u64, u64, bool)>,
     }
 
@@ -190,15 +224,23 @@ mod tests {
 
         fn row(&mut self, ts: u64, now: u64) -> Timing {
             let closed = &mut self.closed;
-            let (count, timing) =
-                self.periods.route(ts, now, |_| 0, |p, n| closed.push((p.start_ns / S, n, p.partial)));
+            let length = self.periods.length_ns;
+            let push = |p: Period, (_, n)| closed.push((p.start_ns / S, n, p.partial));
+            let ((start, count), timing) = self.periods.route(ts, now, |start| (start, 0), push);
             *count += 1;
+            assert!(timing != Timing::InTime || *start == ts / length * length, "in time, and elsewhere");
             timing
         }
 
         fn tick(&mut self, now: u64, waiting_from: Option<u64>, empty: bool) {
             let closed = &mut self.closed;
-            self.periods.close_due(now, waiting_from, empty, |_| 0, |p, n| closed.push((p.start_ns / S, n, p.partial)));
+            let push = |p: Period, (_, n)| closed.push((p.start_ns / S, n, p.partial));
+            self.periods.close_due(now, waiting_from, empty, |start| (start, 0), push);
+        }
+
+        fn stop(&mut self) {
+            let closed = &mut self.closed;
+            self.periods.close_all(|p, (_, n)| closed.push((p.start_ns / S, n, p.partial)));
         }
     }
 
@@ -252,12 +294,46 @@ mod tests {
     }
 
     #[test]
-    fn a_period_the_sidecar_joined_or_left_in_the_middle_is_partial() {
-        let mut log = Log::new(7); // NOW is not a multiple of 7 s
+    fn a_period_the_sidecar_left_in_the_middle_is_partial() {
+        let mut log = Log::new(10);
         log.row(NOW, NOW);
-        let closed = &mut log.closed;
-        log.periods.close_all(|p, n| closed.push((p.start_ns / S, n, p.partial)));
-        assert!(log.closed[0].2);
+        log.stop();
+        assert_eq!(log.closed, [(1_700_000_000, 1, true)]);
+    }
+
+    #[test]
+    fn periods_that_began_before_the_sidecar_are_partial_and_later_ones_are_whole() {
+        let mut log = Log::new(7); // NOW is not a multiple of 7 s
+        for ts in [NOW - 20 * S, NOW, NOW + 7 * S] {
+            log.row(ts, NOW + 8 * S);
+        }
+        log.tick(NOW + 30 * S, None, false);
+        assert_eq!(log.closed.iter().map(|c| (c.1, c.2)).collect::<Vec<_>>(), [(1, true), (1, true), (1, false)]);
+    }
+
+    #[test]
+    fn reports_go_on_after_the_clock_was_set_forward_and_back() {
+        let mut log = Log::new(10);
+        let far = NOW + 1_000_000 * S;
+        log.row(NOW, NOW);
+        log.row(far, far);
+        log.tick(far, None, true);
+        log.row(NOW + 30 * S, NOW + 30 * S);
+        log.tick(NOW + 30 * S, None, true);
+        log.row(NOW + 31 * S, NOW + 31 * S);
+        log.closed.clear();
+        log.tick(NOW + 51 * S, None, true);
+        assert_eq!(log.closed, [(1_700_000_030, 1, false), (1_700_000_040, 0, false)]);
+    }
+
+    #[test]
+    fn what_has_no_time_of_its_own_pushes_no_period_out() {
+        let mut log = Log::new(10);
+        log.row(NOW - 40 * S, NOW);
+        log.row(NOW - 30 * S, NOW);
+        log.periods.newest(NOW, |start| (start, 0), |_, _| panic!("pushed out")).1 += 1;
+        log.tick(NOW, None, false);
+        assert_eq!(log.closed.iter().map(|c| c.1).collect::<Vec<_>>(), [1, 2]);
     }
 
     proptest! {
@@ -275,8 +351,7 @@ mod tests {
                     log.tick(now, None, true);
                 }
             }
-            let closed = &mut log.closed;
-            log.periods.close_all(|p, n| closed.push((p.start_ns / S, n, p.partial)));
+            log.stop();
             prop_assert_eq!(log.closed.iter().map(|c| c.1).sum::<u64>(), steps.len() as u64);
             prop_assert!(log.closed.windows(2).all(|pair| pair[0].0 < pair[1].0), "{:?}", log.closed);
         }

@@ -78,11 +78,14 @@ pub const MIN_PERIOD: Duration = Duration::from_millis(100);
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 const COUNT_LOSSES_EVERY: Duration = Duration::from_millis(100);
 const FIRST_NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(20);
+/// Bounds of the nap that an idle sidecar works up to.
+const LONGEST_NAP: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// A nap is short enough that a ring filling at this rate does not overflow meanwhile, with room to spare.
 const ASSUMED_FILL_RATE: u64 = 1 << 30;
 /// Closed profiles that may wait for the closing thread.
 const CLOSING_QUEUE: usize = 4;
+/// Open, waiting to be closed, and being closed.
+const PROFILES_OF_A_MODEL: u64 = (MOST_OPEN + CLOSING_QUEUE + 1) as u64;
 
 /// Runs until told to stop. Returns how many reports the sinks lost.
 pub fn run(settings: Settings, sinks: Sinks, shutdown: &Shutdown) -> io::Result<u64> {
@@ -90,7 +93,7 @@ pub fn run(settings: Settings, sinks: Sinks, shutdown: &Shutdown) -> io::Result<
     let (closing, closed) = bounded(CLOSING_QUEUE);
     let closer = thread::Builder::new().name("closing".into()).spawn(move || close_all(&closed, sinks))?;
     let mut tail = Tail::new(settings, closing);
-    tail.run(shutdown);
+    tail.run(|| shutdown.requested() || closer.is_finished());
     drop(tail);
     closer.join().map_err(|_| io::Error::other("the closing thread panicked"))
 }
@@ -121,9 +124,9 @@ impl Tail {
         Tail { settings, intakes: Vec::new(), models: BTreeMap::new(), next_model: 0, refused: HashMap::new(), closing }
     }
 
-    fn run(&mut self, shutdown: &Shutdown) {
+    fn run(&mut self, stop: impl Fn() -> bool) {
         let (mut scanned, mut counted, mut nap) = (None::<Instant>, Instant::now(), FIRST_NAP);
-        while !shutdown.requested() {
+        while !stop() {
             let now = Instant::now();
             if scanned.is_none_or(|at| now - at >= SCAN_EVERY) {
                 self.scan();
@@ -146,20 +149,33 @@ impl Tail {
     fn longest_nap(&self) -> Duration {
         let smallest = self.intakes.iter().map(Intake::capacity).min();
         let fill_time = smallest.map(|bytes| Duration::from_secs_f64(bytes as f64 / ASSUMED_FILL_RATE as f64));
-        fill_time.unwrap_or(LONGEST_NAP).clamp(FIRST_NAP, LONGEST_NAP)
+        fill_time.unwrap_or(LONGEST_NAP.1).clamp(LONGEST_NAP.0, LONGEST_NAP.1)
     }
 
     /// Polls every ring once. Whether anything was there.
     fn poll(&mut self) -> bool {
         let now = now_ns();
+        let horizons = self.horizons(now);
         let mut moved = false;
         for intake in &mut self.intakes {
             let model = self.models.get_mut(&intake.model).expect("a model lives as long as its rings");
-            moved |= intake.poll(now, |instance, ts_ns, rows| {
+            let until = horizons.get(&intake.model).copied().unwrap_or(u64::MAX);
+            moved |= intake.poll(now, until, |instance, ts_ns, rows| {
                 model.feed(instance, ts_ns, &rows, now, &self.closing);
             });
         }
         moved
+    }
+
+    /// How far each model's rings may be read: after a pause, the backlogs of all its producers are read side by side, or the first
+    /// one's late periods would push out the early ones that the others still have rows for.
+    fn horizons(&self, now: u64) -> BTreeMap<u64, u64> {
+        let mut oldest = BTreeMap::new();
+        for (model, ts_ns) in self.intakes.iter().filter_map(|intake| Some((intake.model, intake.waiting_from(now)?))) {
+            let least = oldest.entry(model).or_insert(ts_ns);
+            *least = ts_ns.min(*least);
+        }
+        oldest.into_iter().map(|(model, ts_ns)| (model, self.models[&model].periods.horizon(ts_ns))).collect()
     }
 
     fn count_losses(&mut self) {
@@ -176,7 +192,7 @@ impl Tail {
         let now = now_ns();
         for (id, model) in &mut self.models {
             let of_model = || self.intakes.iter().filter(|intake| intake.model == *id);
-            let waiting_from = of_model().filter_map(Intake::waiting_from).min();
+            let waiting_from = of_model().filter_map(|intake| intake.waiting_from(now)).min();
             let attached = of_model().any(|intake| intake.attached);
             model.close_due(now, waiting_from, attached, &self.closing);
         }
@@ -193,13 +209,15 @@ impl Tail {
         };
         self.refused.retain(|refused, _| found.contains(refused));
         for new in &found {
-            if !self.intakes.iter().any(|intake| intake.found == *new) {
+            // By file and not by name: a ring may have two names, or have got another one.
+            if !self.intakes.iter().any(|intake| intake.found.file == new.file) {
                 self.attach(new);
             }
         }
         let now = now_ns();
         for intake in &mut self.intakes {
-            intake.look_around(now, found.contains(&intake.found), self.settings.limits.keep_abandoned);
+            let named = found.iter().any(|found| found.file == intake.found.file);
+            intake.look_around(now, named, self.settings.limits.keep_abandoned);
         }
         self.let_go();
     }
@@ -207,7 +225,7 @@ impl Tail {
     fn attach(&mut self, found: &Found) {
         let limits = &self.settings.limits;
         let opened = if self.intakes.len() < limits.max_rings {
-            Segment::open(&found.path, limits.max_ring_bytes).map_err(|why| why.to_string())
+            Segment::open_found(found, limits.max_ring_bytes).map_err(|why| why.to_string())
         } else {
             Err(format!("{} rings are read already: raise limits.max_rings", limits.max_rings))
         };
@@ -215,7 +233,6 @@ impl Tail {
             Ok(segment) => {
                 self.refused.remove(found);
                 let model = self.model_for(&segment);
-                info!(ring = %found.path.display(), model = segment.schema().model, version = segment.schema().version, "attached");
                 self.intakes.push(Intake::new(segment, found.clone(), model));
             }
             Err(why) => {
@@ -231,25 +248,25 @@ impl Tail {
     fn model_for(&mut self, segment: &Segment) -> u64 {
         let (schema, settings) = (segment.schema(), &self.settings);
         let spec = intake::spec_of(schema);
-        if let Some((id, _)) = self.models.iter().find(|(_, model)| *model.spec == spec) {
-            return *id;
-        }
-        let wished_rows = schema.reservoir_rows.map(|rows| rows.min(settings.limits.max_reservoir_rows));
-        let period = settings.period.or(schema.period).unwrap_or(DEFAULT_PERIOD).max(MIN_PERIOD);
-        let reservoir_rows = settings.reservoir_rows.or(wished_rows).unwrap_or(DEFAULT_RESERVOIR);
+        let known = self.models.iter().find(|(_, model)| *model.spec == spec).map(|(id, _)| *id);
+        let id = known.unwrap_or(self.next_model);
+        let model = self.models.entry(id).or_insert_with(|| {
+            let wished_rows = schema.reservoir_rows.map(|rows| rows.min(settings.limits.max_reservoir_rows));
+            let period = settings.period.or(schema.period).unwrap_or(DEFAULT_PERIOD).max(MIN_PERIOD);
+            Model::new(spec, period, settings.reservoir_rows.or(wished_rows).unwrap_or(DEFAULT_RESERVOIR))
+        });
+        self.next_model = self.next_model.max(id + 1);
         let value_bytes = schema.proba_dtype.size().max(schema.feature_dtype.size()).max(4);
-        let bytes = Profile::bytes(&spec, reservoir_rows, value_bytes) * (MOST_OPEN + CLOSING_QUEUE + 1) as u64;
+        let bytes = Profile::bytes(&model.spec, model.reservoir_rows, value_bytes).saturating_mul(PROFILES_OF_A_MODEL);
         info!(
-            model = spec.model,
-            version = spec.version,
-            ?period,
-            reservoir_rows,
-            memory_bytes_at_most = bytes,
-            "model"
+            ring = %segment.path().display(),
+            model = model.spec.model,
+            version = model.spec.version,
+            period = ?model.period,
+            reservoir_rows = model.reservoir_rows,
+            model_bytes_at_most = bytes,
+            "attached"
         );
-        let id = self.next_model;
-        self.next_model += 1;
-        self.models.insert(id, Model::new(spec, period, reservoir_rows));
         id
     }
 
@@ -267,11 +284,11 @@ impl Tail {
 
     /// Drains what the rings hold now, and closes the open periods early.
     fn stop(&mut self) {
-        let deadline = Instant::now() + self.settings.limits.drain_timeout;
+        let start = Instant::now();
         self.scan();
         let ends: Vec<u64> = self.intakes.iter().map(Intake::end).collect();
         let drained = |intakes: &[Intake]| intakes.iter().zip(&ends).all(|(intake, end)| intake.has_reached(*end));
-        while !drained(&self.intakes) && Instant::now() < deadline {
+        while !drained(&self.intakes) && start.elapsed() < self.settings.limits.drain_timeout {
             self.poll();
             self.close_due();
         }
@@ -285,6 +302,7 @@ impl Tail {
 /// One model's open periods.
 struct Model {
     spec: Arc<Spec>,
+    period: Duration,
     reservoir_rows: u64,
     seed: u64,
     periods: Periods<Profile>,
@@ -294,7 +312,7 @@ impl Model {
     fn new(spec: Spec, period: Duration, reservoir_rows: u64) -> Model {
         let name = [spec.model.as_bytes(), &[0], spec.version.as_bytes()].concat();
         let seed = u64::from(crc32c::crc32c(&name)) << 32;
-        Model { spec: Arc::new(spec), reservoir_rows, seed, periods: Periods::new(period, now_ns()) }
+        Model { spec: Arc::new(spec), period, reservoir_rows, seed, periods: Periods::new(period, now_ns()) }
     }
 
     /// The sample of a period is seeded by model and period: the same records give the same sample.
@@ -319,7 +337,7 @@ impl Model {
 
     fn lose(&mut self, losses: &Losses, now_ns: u64, closing: &Sender<(Period, Profile)>) {
         let open = self.opener();
-        let (profile, _) = self.periods.route(now_ns, now_ns, open, |p, c| hand_over(closing, p, c));
+        let profile = self.periods.newest(now_ns, open, |p, c| hand_over(closing, p, c));
         profile.losses.add(losses);
     }
 

@@ -80,16 +80,16 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// Adds what else was lost.
+    /// Adds what else was lost. Saturates: a hostile producer may count anything.
     pub fn add(&mut self, other: &Losses) {
         for reason in 0..DROP_REASONS {
-            self.dropped_records[reason] += other.dropped_records[reason];
-            self.dropped_rows[reason] += other.dropped_rows[reason];
+            self.dropped_records[reason] = self.dropped_records[reason].saturating_add(other.dropped_records[reason]);
+            self.dropped_rows[reason] = self.dropped_rows[reason].saturating_add(other.dropped_rows[reason]);
         }
-        self.missing_records += other.missing_records;
-        self.resyncs += other.resyncs;
-        self.late_rows += other.late_rows;
-        self.early_rows += other.early_rows;
+        self.missing_records = self.missing_records.saturating_add(other.missing_records);
+        self.resyncs = self.resyncs.saturating_add(other.resyncs);
+        self.late_rows = self.late_rows.saturating_add(other.late_rows);
+        self.early_rows = self.early_rows.saturating_add(other.early_rows);
         if other.high_water.0 > self.high_water.0 {
             self.high_water = other.high_water;
         }
@@ -146,7 +146,7 @@ pub struct Profile {
     pub labelled_rows: u64,
     /// Label values that are not a class.
     pub invalid_labels: u64,
-    /// Rows of records with labels but nothing to join them to.
+    /// Rows of records with neither predictions nor features to join their labels to.
     pub unjoined_label_rows: u64,
     /// Which rows were kept.
     pub reservoir: Reservoir,
@@ -203,7 +203,8 @@ impl Profile {
         const CATEGORIES: u64 = 256 * 40; // BTreeMap entries with their share of the nodes
         let columns = (spec.classes.len() + spec.features.len()) as u64;
         let categorical = spec.features.iter().filter(|f| f.categorical).count() as u64;
-        reservoir_rows * columns * value_bytes + (columns + 2) * COLUMN + categorical * CATEGORIES
+        let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
+        sample.saturating_add((columns + 2) * COLUMN + categorical * CATEGORIES)
     }
 
     /// Adds a batch.

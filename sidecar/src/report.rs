@@ -194,11 +194,11 @@ impl Summary {
         let any = moment.n > 0;
         let std = moment.std();
         let range = moment.max - moment.min;
-        let overflow = any && !(std.is_some_and(f64::is_finite) && range.is_finite());
+        let overflow = any && !(std.is_some_and(f64::is_finite) && range.is_finite() && moment.mean.is_finite());
         let q = Quantiles::of(&mut sample);
         Summary {
             n: moment.n,
-            mean: any.then_some(moment.mean),
+            mean: any.then_some(moment.mean).filter(|x| x.is_finite()),
             std: std.filter(|x| x.is_finite()),
             min: any.then_some(moment.min),
             max: any.then_some(moment.max),
@@ -241,8 +241,8 @@ fn losses(profile: &Profile, reasons: DropReasons) -> Losses {
     let by_reason = |counts: &[u64; DROP_REASONS]| reasons.into_iter().zip(*counts).collect();
     let (used, capacity) = losses.high_water;
     Losses {
-        dropped_rows: losses.dropped_rows.iter().sum(),
-        dropped_records: losses.dropped_records.iter().sum(),
+        dropped_rows: total(&losses.dropped_rows),
+        dropped_records: total(&losses.dropped_records),
         dropped_rows_by_reason: by_reason(&losses.dropped_rows),
         dropped_records_by_reason: by_reason(&losses.dropped_records),
         missing_records: losses.missing_records,
@@ -251,6 +251,11 @@ fn losses(profile: &Profile, reasons: DropReasons) -> Losses {
         early_rows: losses.early_rows,
         ring_fill_high_water: frequency(used, capacity).unwrap_or(0.0),
     }
+}
+
+/// Saturates: a hostile producer may count anything.
+fn total(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 fn predictions(profile: &Profile) -> Predictions {
@@ -333,6 +338,7 @@ fn labels(profile: &Profile) -> Labels {
         accuracy: outcomes.accuracy(),
         accuracy_reason: match outcomes.accuracy() {
             Some(_) => None,
+            None if profile.spec.regression => Some("regression"),
             None if quality => Some("multi_label"),
             None => Some("no_labels"),
         },

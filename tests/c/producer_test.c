@@ -72,7 +72,7 @@ static int drain(const mlw_producer *p)
     int fd = open(mlw_path(p), O_RDWR);
     int ok = pread(fd, &id, sizeof id, 0) == (ssize_t)sizeof id && pread(fd, &tail, 8, (off_t)id.producer_off) == 8 &&
              pwrite(fd, &tail, 8, (off_t)id.consumer_off) == 8;
-    close(fd); /* drops the producer's lock: fine for a test that does not look at locks afterwards */
+    close(fd);
     return ok;
 }
 

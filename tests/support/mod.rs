@@ -119,9 +119,15 @@ pub fn api() -> &'static Api {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let made = Command::new("make").args(["-s", "lib"]).current_dir(root).status().expect("make runs");
         assert!(made.success(), "make lib failed");
+        Api::load(&root.join("target/c/libmlwatch.so"))
+    })
+}
+
+impl Api {
+    /// A library of its own, even if one of the same name is loaded already from elsewhere.
+    pub fn load(path: &Path) -> Api {
         // SAFETY: loading runs no code of the library, and it stays loaded for good.
-        let library =
-            Box::leak(Box::new(unsafe { Library::new(root.join("target/c/libmlwatch.so")) }.expect("it loads")));
+        let library = Box::leak(Box::new(unsafe { Library::new(path) }.expect("it loads")));
         macro_rules! symbol {
             ($name:literal) => {
                 // SAFETY: the types mirror include/mlwatch.h.
@@ -139,7 +145,7 @@ pub fn api() -> &'static Api {
             path: symbol!("mlw_path"),
             close: symbol!("mlw_close"),
         }
-    })
+    }
 }
 
 /// What a test wants of a ring; the rest as `mlw_options_init` has it.
@@ -182,6 +188,11 @@ unsafe impl Send for Producer {}
 
 impl Producer {
     pub fn open(dir: &Path, options: &Options) -> Result<Producer, (c_int, String)> {
+        Producer::open_with(api(), dir, options)
+    }
+
+    /// Only `path` and `drop` may be used on a handle of another library than `api()`.
+    pub fn open_with(api: &'static Api, dir: &Path, options: &Options) -> Result<Producer, (c_int, String)> {
         let text = |s: &str| CString::new(s).unwrap();
         let (model, version, instance) = (text(&options.model), text(&options.version), text(&options.instance));
         let dir = text(dir.to_str().unwrap());
@@ -210,7 +221,7 @@ impl Producer {
         };
         let mut handle = null_mut();
         // SAFETY: all pointers outlive the call.
-        match unsafe { (api().open)(&raw, &mut handle) } {
+        match unsafe { (api.open)(&raw, &mut handle) } {
             0 => Ok(Producer(handle)),
             // SAFETY: mlw_open writes a terminated string, and the buffer was zeroed.
             code => Err((code, unsafe { CStr::from_ptr(error.as_ptr()) }.to_string_lossy().into_owned())),

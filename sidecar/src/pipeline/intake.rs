@@ -1,5 +1,6 @@
 //! One ring on its way into a model: polled, counted, resynced or quarantined, and let go of.
 
+use crate::period::believed;
 use crate::profile::{DROP_REASONS, Feature, Labels, Losses, Rows, Spec};
 use crate::ring::{
     Area, Batch, Budget, Consumer, Corruption, Counters, FeatureKind, Found, Matrix, Polled, Schema, Segment, Task,
@@ -28,8 +29,6 @@ pub struct Intake {
     seen: Counters,
     /// Since then, from this side.
     pending: Losses,
-    /// The newest time stamp read.
-    newest_ns: u64,
     unattached_since_ns: Option<u64>,
     /// The name leads elsewhere, or nowhere: drain, then let go.
     orphaned: bool,
@@ -40,7 +39,10 @@ pub struct Intake {
 impl Intake {
     pub fn new(segment: Segment, found: Found, model: u64) -> Intake {
         let schema = segment.schema().clone();
-        let seen = segment.seen_dropped();
+        let (seen, quarantined) = (segment.seen_dropped(), segment.quarantined());
+        if quarantined {
+            warn!(ring = %found.path.display(), "an earlier sidecar quarantined it: restart its producer to make a new ring");
+        }
         Intake {
             found,
             model,
@@ -49,11 +51,10 @@ impl Intake {
             instance: schema.instance,
             seen,
             pending: Losses::default(),
-            newest_ns: 0,
             unattached_since_ns: None,
             orphaned: false,
             faults: VecDeque::new(),
-            quarantined: false,
+            quarantined,
         }
     }
 
@@ -61,31 +62,28 @@ impl Intake {
         self.consumer.area().capacity()
     }
 
-    /// Reads what is there, within the budget, and feeds it with its instance and time stamp. Whether anything was there.
-    pub fn poll(&mut self, now_ns: u64, mut feed: impl FnMut(&str, u64, Rows<'_>)) -> bool {
+    /// Reads what is there, within the budget and up to the time stamp `until_ns`, and feeds it with its instance and time stamp.
+    /// Whether anything was there.
+    pub fn poll(&mut self, now_ns: u64, until_ns: u64, mut feed: impl FnMut(&str, u64, Rows<'_>)) -> bool {
         if self.quarantined {
             return false;
         }
         self.consumer.area().beat(now_ns);
-        let (instance, newest_ns) = (&self.instance, &mut self.newest_ns);
-        let polled = self.consumer.poll(BUDGET, |batch| {
-            *newest_ns = (*newest_ns).max(batch.ts_ns);
-            feed(instance, batch.ts_ns, rows_of(&batch));
-        });
+        let (consumer, instance) = (&mut self.consumer, &self.instance);
+        let wanted = |ts_ns| believed(ts_ns, now_ns) < until_ns;
+        let polled = consumer.poll(BUDGET, wanted, |batch| feed(instance, batch.ts_ns, rows_of(&batch)));
+        self.count(&polled);
         if self.consumer.area().faulted() {
             self.abandon_resized();
-            return true;
+        } else if let Some(why) = polled.corruption {
+            self.give_up(why, now_ns);
         }
-        match polled {
-            Ok(polled) => {
-                self.count(&polled);
-                polled.bytes > 0
-            }
-            Err(why) => {
-                self.give_up(why, now_ns);
-                true
-            }
-        }
+        polled.bytes > 0 || polled.corruption.is_some()
+    }
+
+    /// The time stamp of what will be read next, if something waits.
+    pub fn waiting_from(&self, now_ns: u64) -> Option<u64> {
+        if self.quarantined { None } else { self.consumer.next_ts_ns().map(|ts_ns| believed(ts_ns, now_ns)) }
     }
 
     fn count(&mut self, polled: &Polled) {
@@ -113,12 +111,16 @@ impl Intake {
     fn abandon_resized(&mut self) {
         self.pending.resyncs += 1;
         self.quarantined = true;
+        self.consumer.area().mark_corrupt(true);
         warn!(ring = %self.found.path.display(), "quarantined: somebody changed its file's size; restart its producer to make a new ring");
     }
 
     /// What was lost since the last call, if anything.
     pub fn new_losses(&mut self) -> Option<Losses> {
         let now = self.consumer.area().counters();
+        if self.quarantined {
+            self.pending.missing_records += self.consumer.abandon_until(now.next_seq);
+        }
         let mut losses = std::mem::take(&mut self.pending);
         for reason in 0..DROP_REASONS {
             // A hostile producer may count backwards.
@@ -144,11 +146,6 @@ impl Intake {
         self.quarantined || self.consumer.position() >= end
     }
 
-    /// The least time stamp that may still come out of the ring, if something waits there.
-    pub fn waiting_from(&self) -> Option<u64> {
-        (!self.quarantined && self.consumer.backlog() > 0).then_some(self.newest_ns)
-    }
-
     /// Once a scan: is the ring still the one of its name, is its producer there, may it go?
     pub fn look_around(&mut self, now_ns: u64, named: bool, keep_abandoned: Duration) {
         self.orphaned = !named;
@@ -161,10 +158,10 @@ impl Intake {
             return;
         }
         let since = *self.unattached_since_ns.get_or_insert(now_ns);
-        if named && now_ns.saturating_sub(since) >= keep_abandoned.as_nanos() as u64 {
+        if named && now_ns.saturating_sub(since) >= u64::try_from(keep_abandoned.as_nanos()).unwrap_or(u64::MAX) {
             match self.consumer.area().unlink_if_abandoned() {
                 Ok(true) => {
-                    info!(ring = %self.found.path.display(), "removed: drained, and its producer has been gone for long")
+                    info!(ring = %self.found.path.display(), "removed: read, and its producer has been gone for long")
                 }
                 Ok(false) => {}
                 Err(why) => warn!(ring = %self.found.path.display(), %why, "cannot remove an abandoned ring"),

@@ -105,6 +105,15 @@ pub struct Polled {
     pub bytes: u64,
     /// Nothing was left when the poll ended.
     pub drained: bool,
+    /// Why it ended early, if it did; everything before counts.
+    pub corruption: Option<Corruption>,
+}
+
+impl Polled {
+    /// Itself, unless there was corruption.
+    pub fn sound(self) -> Result<Polled, Corruption> {
+        self.corruption.map_or(Ok(self), Err)
+    }
 }
 
 /// The reading end of one ring.
@@ -130,19 +139,34 @@ impl<A: Area> Consumer<A> {
         &self.area
     }
 
-    /// Hands out the records between head and tail, oldest first, and gives each back to the producer.
-    pub fn poll(&mut self, budget: Budget, mut each: impl FnMut(Batch<'_>)) -> Result<Polled, Corruption> {
+    /// Hands out the records between head and tail, oldest first, and gives each back to the producer. Stops before a record for
+    /// which `wanted` says no to its time stamp.
+    #[must_use]
+    pub fn poll(&mut self, budget: Budget, wanted: impl Fn(u64) -> bool, mut each: impl FnMut(Batch<'_>)) -> Polled {
+        let mut polled = Polled::default();
+        polled.corruption = self.read(&mut polled, budget, wanted, &mut each).err();
+        polled
+    }
+
+    fn read(
+        &mut self,
+        polled: &mut Polled,
+        budget: Budget,
+        wanted: impl Fn(u64) -> bool,
+        each: &mut impl FnMut(Batch<'_>),
+    ) -> Result<(), Corruption> {
         let tail = self.checked_tail()?;
-        let mut polled = Polled { used: tail - self.head, ..Polled::default() };
+        polled.used = tail - self.head;
         while self.head != tail && polled.records < budget.records && polled.bytes < budget.bytes {
             let record = self.area.record(self.head);
             self.check(&record, tail)?;
             if record.kind == wire::KIND_DATA {
+                if !wanted(record.ts_ns) {
+                    return Ok(());
+                }
                 polled.missing += self.advance_seq(&record)?;
-                each(
-                    self.shape
-                        .batch(&record, self.area.payload(self.head + wire::RECORD_HEADER, record.payload_len.into())),
-                );
+                let payload = self.area.payload(self.head + wire::RECORD_HEADER, record.payload_len.into());
+                each(self.shape.batch(&record, payload));
                 polled.records += 1;
             }
             polled.bytes += u64::from(record.rec_len);
@@ -150,7 +174,30 @@ impl<A: Area> Consumer<A> {
             self.area.release(self.head, self.next_seq);
         }
         polled.drained = self.head == tail;
-        Ok(polled)
+        Ok(())
+    }
+
+    /// The time stamp of the record that is next, if there is a sound one.
+    pub fn next_ts_ns(&self) -> Option<u64> {
+        let tail = self.checked_tail().ok()?;
+        let mut pos = self.head;
+        while pos != tail {
+            let record = self.area.record(pos);
+            self.check_at(pos, &record, tail).ok()?;
+            if record.kind == wire::KIND_DATA {
+                return Some(record.ts_ns);
+            }
+            pos += u64::from(record.rec_len);
+        }
+        None
+    }
+
+    /// Counts everything up to `next_seq` as never to be read. How many sequence numbers that are.
+    pub fn abandon_until(&mut self, next_seq: u64) -> u64 {
+        let abandoned = next_seq.saturating_sub(self.next_seq);
+        self.next_seq += abandoned;
+        self.area.release(self.head, self.next_seq);
+        abandoned
     }
 
     /// Gives up what is in the ring: the way on after [`Corruption`]. The next record's sequence number tells how much was lost.
@@ -177,7 +224,10 @@ impl<A: Area> Consumer<A> {
     }
 
     fn check(&self, record: &Record, tail: u64) -> Result<(), Corruption> {
-        let pos = self.head;
+        self.check_at(self.head, record, tail)
+    }
+
+    fn check_at(&self, pos: u64, record: &Record, tail: u64) -> Result<(), Corruption> {
         if record.magic != wire::RECORD_MAGIC {
             return Err(Corruption::Magic { pos });
         }

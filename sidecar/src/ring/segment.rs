@@ -4,6 +4,7 @@
 //! What is trusted after [`Segment::open`] is only what was copied to the heap and checked: identity and schema.
 
 use super::consumer::Area;
+use super::discovery::Found;
 use super::fault::Guard;
 use super::schema::{Schema, SchemaError};
 use super::wire::{self, ConsumerPage, Identity, ProducerPage, Record};
@@ -50,6 +51,8 @@ pub enum OpenError {
     TooLarge { bytes: u64, limit: u64 },
     #[error("another sidecar reads it: run one sidecar per ring directory")]
     InUse,
+    #[error("its name leads to another file than a moment ago")]
+    Moved,
 }
 
 /// The producer's counters at one moment. Plain data: the producer may claim anything.
@@ -104,7 +107,20 @@ impl Segment {
     /// Checks everything that can be checked, locks the ring for this consumer, and maps it.
     /// `max_file_bytes` bounds what one ring may ask for.
     pub fn open(path: &Path, max_file_bytes: u64) -> Result<Segment, OpenError> {
-        let file = open_file(path, true)?;
+        Segment::of(open_file(path, true)?, path, max_file_bytes)
+    }
+
+    /// As `open`, but only if the name still leads to the file that was found.
+    pub fn open_found(found: &Found, max_file_bytes: u64) -> Result<Segment, OpenError> {
+        let file = open_file(&found.path, true)?;
+        let now = file.metadata()?;
+        if (now.dev(), now.ino()) != found.file {
+            return Err(OpenError::Moved);
+        }
+        Segment::of(file, &found.path, max_file_bytes)
+    }
+
+    fn of(file: File, path: &Path, max_file_bytes: u64) -> Result<Segment, OpenError> {
         let (identity, schema) = read_identity(&file, max_file_bytes)?;
         lock_as_consumer(&file)?;
         let map = MmapOptions::new().map_raw_read_only(&file)?;
@@ -187,19 +203,29 @@ impl Segment {
         self.consumer().quarantined.fetch_or(u64::from(quarantine), Relaxed);
     }
 
-    /// Unlinks the file if its producer is gone for good. Holding the producer's lock meanwhile keeps a new one from attaching.
+    /// An earlier sidecar found the ring corrupt too often.
+    pub fn quarantined(&self) -> bool {
+        self.consumer().quarantined.load(Relaxed) != 0
+    }
+
+    /// Unlinks the file if its producer is gone for good and nothing in it will be read any more. Holding the producer's lock
+    /// meanwhile keeps a new one from attaching.
     pub fn unlink_if_abandoned(&self) -> io::Result<bool> {
-        if self.tail() != self.consumer().head.load(Relaxed) || !set_lock(&self.file, wire::LOCK_PRODUCER)? {
+        if !self.is_spent() || !set_lock(&self.file, libc::F_WRLCK, wire::LOCK_PRODUCER)? {
             return Ok(false);
         }
-        /* Looked at again under the lock: a producer may have come and gone. */
-        let drained = self.tail() == self.consumer().head.load(Relaxed);
+        // Looked at again under the lock: a producer may have come and gone.
+        let spent = self.is_spent();
         let named = std::fs::symlink_metadata(&self.path).is_ok_and(|now| same_file(&now, &self.file));
-        if drained && named {
+        if spent && named {
             std::fs::remove_file(&self.path)?;
         }
-        clear_lock(&self.file, wire::LOCK_PRODUCER)?;
-        Ok(drained)
+        set_lock(&self.file, libc::F_UNLCK, wire::LOCK_PRODUCER)?;
+        Ok(spent && named)
+    }
+
+    fn is_spent(&self) -> bool {
+        self.quarantined() || self.tail() == self.stored_head()
     }
 
     fn producer(&self) -> &ProducerPage {
@@ -351,32 +377,37 @@ fn same_file(now: &std::fs::Metadata, file: &File) -> bool {
     file.metadata().is_ok_and(|held| (held.dev(), held.ino()) == (now.dev(), now.ino()))
 }
 
-/* ---- locks: POSIX, so that a child of the holder does not keep them ---- */
+/* ---- locks: of the open file, so that closing another descriptor of it drops none; see docs/wire-format.md ---- */
 
 fn lock_request(kind: i32, byte: i64) -> libc::flock {
     libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: byte, l_len: 1, l_pid: 0 }
 }
 
-fn set_lock(file: &File, byte: i64) -> io::Result<bool> {
-    match fcntl(file, FcntlArg::F_SETLK(&lock_request(libc::F_WRLCK, byte))) {
+/// Sets or clears; `false` if somebody else holds it.
+fn set_lock(file: &File, kind: i32, byte: i64) -> io::Result<bool> {
+    let request = lock_request(kind, byte);
+    let mut result = fcntl(file, FcntlArg::F_OFD_SETLK(&request));
+    if result == Err(Errno::EINVAL) {
+        result = fcntl(file, FcntlArg::F_SETLK(&request));
+    }
+    match result {
         Ok(_) => Ok(true),
         Err(Errno::EACCES | Errno::EAGAIN) => Ok(false),
         Err(other) => Err(other.into()),
     }
 }
 
-fn clear_lock(file: &File, byte: i64) -> io::Result<()> {
-    fcntl(file, FcntlArg::F_SETLK(&lock_request(libc::F_UNLCK, byte)))?;
-    Ok(())
-}
-
 fn lock_as_consumer(file: &File) -> Result<(), OpenError> {
-    if set_lock(file, wire::LOCK_CONSUMER)? { Ok(()) } else { Err(OpenError::InUse) }
+    if set_lock(file, libc::F_WRLCK, wire::LOCK_CONSUMER)? { Ok(()) } else { Err(OpenError::InUse) }
 }
 
 fn is_locked(file: &File, byte: i64) -> bool {
     let mut request = lock_request(libc::F_WRLCK, byte);
-    fcntl(file, FcntlArg::F_GETLK(&mut request)).is_ok() && i32::from(request.l_type) != libc::F_UNLCK
+    let mut result = fcntl(file, FcntlArg::F_OFD_GETLK(&mut request));
+    if result == Err(Errno::EINVAL) {
+        result = fcntl(file, FcntlArg::F_GETLK(&mut request));
+    }
+    result.is_ok() && i32::from(request.l_type) != libc::F_UNLCK
 }
 
 /* ---- looking without touching ---- */

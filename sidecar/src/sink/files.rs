@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use tracing::warn;
 
 /// When to begin a new file, and how many to keep.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
@@ -40,6 +41,7 @@ pub struct RotatingFiles {
 
 #[derive(Debug)]
 struct Current {
+    path: PathBuf,
     file: File,
     bytes: u64,
     opened: SystemTime,
@@ -66,9 +68,9 @@ impl RotatingFiles {
         let spent = |c: &Current| {
             c.bytes >= rotation.max_bytes || now.duration_since(c.opened).is_ok_and(|age| age >= rotation.max_age)
         };
-        if self.current.as_ref().is_none_or(spent) {
+        let rotated = self.current.as_ref().is_none_or(spent);
+        if rotated {
             self.current = Some(self.open(now)?);
-            self.delete_old()?;
         }
         let current = self.current.as_mut().expect("opened above");
         if current.torn {
@@ -78,6 +80,9 @@ impl RotatingFiles {
         current.file.write_all(lines)?;
         current.torn = false;
         current.bytes += lines.len() as u64;
+        if rotated {
+            self.delete_old();
+        }
         Ok(())
     }
 
@@ -88,17 +93,23 @@ impl RotatingFiles {
         let context = |e: io::Error| io::Error::new(e.kind(), format!("cannot open {}: {e}", path.display()));
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(context)?;
         let bytes = file.metadata()?.len();
-        Ok(Current { torn: ends_mid_line(&mut file, bytes)?, file, bytes, opened: now })
+        Ok(Current { torn: ends_mid_line(&mut file, bytes)?, path, file, bytes, opened: now })
     }
 
-    fn delete_old(&self) -> io::Result<()> {
-        let mut ours: Vec<PathBuf> = fs::read_dir(&self.dir)?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| self.owns(path))
-            .collect();
-        ours.sort();
-        let surplus = ours.len().saturating_sub(self.rotation.keep.max(1));
-        ours[..surplus].iter().try_for_each(fs::remove_file)
+    /// What cannot be deleted is said and left: no reason to lose a report. Never the current file, whatever the clock did to names.
+    fn delete_old(&self) {
+        let current = self.current.as_ref().map(|current| current.path.as_path());
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut others: Vec<PathBuf> =
+            paths.filter(|path| self.owns(path) && Some(path.as_path()) != current).collect();
+        others.sort();
+        let surplus = (others.len() + 1).saturating_sub(self.rotation.keep.max(1));
+        for path in &others[..surplus] {
+            if let Err(why) = fs::remove_file(path) {
+                warn!(path = %path.display(), %why, "cannot delete an old report file");
+            }
+        }
     }
 
     /// Only names we could have made: a time of digits and punctuation between the fixed parts.
@@ -148,6 +159,16 @@ mod tests {
             ["metrics-20231114T221420Z.jsonl", "metrics-20231114T221421Z.jsonl", "metrics-notes.jsonl"]
         );
         assert_eq!(fs::read_to_string(dir.path().join("metrics-20231114T221420Z.jsonl")).unwrap(), "3 is longer\n");
+    }
+
+    #[test]
+    fn an_old_file_that_cannot_be_deleted_costs_no_report() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("metrics-20200101T000000Z.jsonl")).unwrap();
+        fs::write(dir.path().join("metrics-20990101T000000Z.jsonl"), "from the future\n").unwrap();
+        let mut files = files(dir.path(), Rotation { keep: 1, ..Rotation::default() });
+        files.append(b"{}\n", SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)).unwrap();
+        assert_eq!(names(dir.path()), ["metrics-20200101T000000Z.jsonl", "metrics-20231114T221320Z.jsonl"]);
     }
 
     #[test]

@@ -37,7 +37,9 @@ impl Moment {
     /// As if `other`'s values had been seen too.
     pub fn merge(&mut self, other: &Moment) {
         let n = self.n + other.n;
-        if other.n > 0 {
+        if self.n == 0 {
+            (self.mean, self.m2) = (other.mean, other.m2);
+        } else if other.n > 0 {
             let delta = other.mean - self.mean;
             let share = other.n as f64 / n as f64;
             self.mean += delta * share;
@@ -345,6 +347,8 @@ mod tests {
     fn say_so_when_squares_overflow() {
         let moment = fed(&[1e200, -1e200, 0.0], 1, 2).columns()[0];
         assert_eq!((moment.n, moment.std()), (3, Some(f64::INFINITY)));
+        let constant = fed(&[1e200; 50], 1, 7).columns()[0];
+        assert_eq!((constant.mean, constant.std()), (1e200, Some(0.0)));
     }
 
     #[test]
