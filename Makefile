@@ -36,6 +36,10 @@ bench: $(VENV)/mlwatch.stamp lib sidecar ## the producer call against memcpy, th
 	$(CARGO) bench --locked --benches -q 2>&1
 	$(VENV)/bin/python benches/producer_call.py --sidecar target/release/mlwatch
 
+.PHONY: torture
+torture: lib ## a producer killed 3,000 times while the sidecar's consumer reads
+	MLWATCH_KILLS=3000 $(CARGO) test --locked --release -q --test torture -- --nocapture
+
 .PHONY: clean
 clean: ## removes what was built
 	rm -rf target mlwatch-metrics producer-py/build producer-py/src/*.egg-info
@@ -73,8 +77,13 @@ C_TEST_FLAGS := -std=gnu11 -g -Wall -Wextra -Werror -Iinclude -Iproducer-c
 RUN_C_TEST = dir=$$(mktemp -d -p /dev/shm) && { $< $$dir; status=$$?; rm -rf $$dir; exit $$status; }
 
 .PHONY: c-test
-c-test: $(BUILD)/producer_test
+c-test: $(BUILD)/producer_test $(BUILD)/exhaustive
 	@$(RUN_C_TEST)
+	@$(BUILD)/exhaustive
+
+$(BUILD)/exhaustive: tests/c/exhaustive.c $(C_SOURCES) $(C_HEADERS) | tools
+	@mkdir -p $(BUILD)
+	$(CC) $(C_TEST_FLAGS) -O2 $< -o $@
 
 $(BUILD)/producer_test: $(C_TEST) $(BUILD)/libmlwatch.a
 	$(CC) $(C_TEST_FLAGS) -O2 $^ -o $@

@@ -342,3 +342,168 @@ fn matrix(dtype: DType, rows: usize, columns: usize, bytes: &[u8]) -> Matrix<'_>
         DType::F64 => Matrix::F64(view(rows, columns, bytes)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::{FeatureKind, Task};
+    use super::*;
+    use proptest::prelude::*;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::{Rng, SeedableRng};
+    use std::cell::{Cell, RefCell};
+
+    const CAPACITY: u64 = 1 << 14;
+    const ALL: Budget = Budget { records: 1000, bytes: 1 << 20 };
+
+    fn schema() -> Schema {
+        Schema {
+            model: "m".into(),
+            version: String::new(),
+            instance: String::new(),
+            task: Task::Classification,
+            proba_dtype: DType::F32,
+            feature_dtype: DType::F64,
+            threshold: 0.5,
+            period: None,
+            reservoir_rows: None,
+            class_names: vec!["a".into(), "b".into(), "c".into()],
+            feature_names: vec!["f".into(); 5],
+            feature_kinds: vec![FeatureKind::Numerical; 5],
+        }
+    }
+
+    /// A ring of a producer that lies: every load gives other bytes, plausible ones mostly, so that a byte that is checked in one
+    /// load and used from another would show. The area itself checks that reads stay in bounds.
+    struct Liar {
+        random: RefCell<Xoshiro256PlusPlus>,
+        payload: Vec<[u64; 8]>,
+        tail: u64,
+        head: Cell<u64>,
+    }
+
+    impl Liar {
+        fn new(seed: u64) -> Liar {
+            let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+            let payload = (0..CAPACITY / 64).map(|_| std::array::from_fn(|_| random.next_u64())).collect();
+            let head = (random.next_u64() >> 40) * 64;
+            let used = (random.next_u64() % (CAPACITY / 64 + 1)) * 64;
+            Liar { random: RefCell::new(random), payload, tail: head + used, head: Cell::new(head) }
+        }
+
+        /// One time in `n` something arbitrary, else `plausible`.
+        fn rarely(&self, n: u64, plausible: u64) -> u64 {
+            let mut random = self.random.borrow_mut();
+            if random.next_u64().is_multiple_of(n) { random.next_u64() >> (random.next_u64() % 64) } else { plausible }
+        }
+
+        fn below(&self, n: u64) -> u64 {
+            self.random.borrow_mut().next_u64() % n
+        }
+    }
+
+    impl Area for Liar {
+        fn capacity(&self) -> u64 {
+            CAPACITY
+        }
+
+        fn tail(&self) -> u64 {
+            self.rarely(20, self.tail)
+        }
+
+        fn stored_head(&self) -> u64 {
+            self.head.get()
+        }
+
+        fn stored_next_seq(&self) -> u64 {
+            self.rarely(10, 0)
+        }
+
+        fn release(&self, head: u64, _next_seq: u64) {
+            assert!(head.is_multiple_of(64), "head {head}");
+            self.head.set(head);
+        }
+
+        fn record(&self, pos: u64) -> Record {
+            let shape = Shape::of(&schema());
+            let sections = self.rarely(8, 1 << self.below(6) | 1 << self.below(6)) as u16;
+            let rows = self.rarely(8, self.below(9)) as u32;
+            let need = shape.place(sections, rows).map_or(0, |(_, need)| need);
+            let rest = CAPACITY - (pos & (CAPACITY - 1));
+            let padding = self.below(6) == 0;
+            let mut record = Record {
+                magic: self.rarely(50, wire::RECORD_MAGIC.into()) as u32,
+                kind: self.rarely(50, if padding { 2 } else { 1 }) as u16,
+                sections,
+                rec_len: self.rarely(12, if padding { rest } else { need + 64 }) as u32,
+                payload_len: self.rarely(12, need) as u32,
+                pos: self.rarely(50, pos),
+                seq: self.rarely(8, pos / 64),
+                ts_ns: self.rarely(2, 5),
+                rows,
+                reserved: [0; 16],
+                crc: 0,
+            };
+            record.crc = self.rarely(50, record.expected_crc().into()) as u32;
+            record
+        }
+
+        fn payload(&self, pos: u64, len: u64) -> &[u8] {
+            let offset = pos & (CAPACITY - 1);
+            assert!(len <= CAPACITY - offset, "read across the end of the lap");
+            &bytemuck::cast_slice(&self.payload)[offset as usize..(offset + len) as usize]
+        }
+    }
+
+    fn check_batch(b: &Batch<'_>, sections_seen: &mut u64) {
+        let width = |matrix: Matrix<'_>| match matrix {
+            Matrix::F32(view) => (view.nrows(), view.ncols()),
+            Matrix::F64(view) => (view.nrows(), view.ncols()),
+            _ => panic!("not a dtype of the schema"),
+        };
+        assert!(b.rows > 0);
+        assert!(b.probabilities.is_none_or(|m| width(m) == (b.rows, 3)));
+        assert!(b.features.is_none_or(|m| width(m) == (b.rows, 5)));
+        assert!(b.labels.is_none_or(|labels| labels.len() == b.rows));
+        assert!(b.label_sets.is_none_or(|sets| sets.dim() == (b.rows, 3)));
+        assert!(b.ids.is_none_or(|ids| ids.len() == b.rows));
+        assert!(b.targets.is_none(), "a classification has none");
+        *sections_seen += u64::from(b.features.is_some());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn whatever_the_bytes_a_poll_ends_in_bounds_and_advances_or_says_why(seed in any::<u64>()) {
+            let liar = Liar::new(seed);
+            let mut consumer = Consumer::new(liar, &schema());
+            let mut features = 0;
+            for _ in 0..20 {
+                let before = consumer.position();
+                let polled = consumer.poll(ALL, |_| true, |b| check_batch(&b, &mut features));
+                prop_assert!(polled.records <= ALL.records && polled.bytes <= ALL.bytes + CAPACITY);
+                prop_assert_eq!(consumer.position() - before, polled.bytes);
+                prop_assert!(polled.used <= CAPACITY);
+                prop_assert!(polled.corruption.is_some() || polled.drained || polled.bytes >= ALL.bytes || polled.records == ALL.records);
+                let _ = consumer.next_ts_ns();
+                if polled.corruption.is_some() {
+                    consumer.resync();
+                    prop_assert!(consumer.position().is_multiple_of(64));
+                }
+                prop_assert!(consumer.backlog() <= CAPACITY);
+            }
+        }
+    }
+
+    #[test]
+    fn the_liar_is_believed_often_enough_to_prove_something() {
+        let (mut records, mut corruptions, mut features) = (0, 0, 0);
+        for seed in 0..2000 {
+            let polled =
+                Consumer::new(Liar::new(seed), &schema()).poll(ALL, |_| true, |b| check_batch(&b, &mut features));
+            records += polled.records;
+            corruptions += u64::from(polled.corruption.is_some());
+        }
+        assert!(records > 500 && corruptions > 500 && features > 200, "{records} {corruptions} {features}");
+    }
+}
