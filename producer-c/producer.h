@@ -1,4 +1,7 @@
-/* What ring.c (hot) and segment.c (cold) share: the handle. */
+/* What the sources share: the handle, and what each room does for the next.
+ *
+ * ring.c is hot; recipe.c (options), segment.c (files) and producer.c (handles) are cold.
+ */
 #ifndef MLW_PRODUCER_H
 #define MLW_PRODUCER_H
 
@@ -11,7 +14,13 @@
 
 enum { MLW_SECTIONS = 6, MLW_SECTION_SETS = 1 << MLW_SECTIONS };
 
-/* Everything needed to attach again after a fork. */
+/* Where a failure is explained: options->error. */
+struct mlw_why {
+    char *text;
+    size_t size;
+};
+
+/* Everything needed to attach, and to attach again after a fork. */
 struct mlw_recipe {
     char *dir;
     char *stream;
@@ -64,6 +73,26 @@ static inline uint64_t mlw_align_up(uint64_t n, uint64_t to)
 {
     return (n + to - 1) & ~(to - 1);
 }
+
+/* A ring file, mapped and locked. */
+struct mlw_segment {
+    int fd;
+    unsigned char *map;
+    size_t len;
+    uint64_t producer_off, consumer_off, data_off;
+};
+
+/* Explains, and returns -err. */
+__attribute__((format(printf, 3, 4))) int mlw_fail(const struct mlw_why *why, int err, const char *format, ...);
+
+/* Checks and copies the options, and derives the shapes of records. */
+int mlw_make_recipe(mlw_producer *p, const mlw_options *o, const struct mlw_why *why);
+void mlw_free_recipe(struct mlw_recipe *recipe);
+
+/* Takes the first slot to be had: a sound ring of the same recipe, or a new one. */
+int mlw_take_segment(struct mlw_segment *f, const struct mlw_recipe *recipe, unsigned *slot, const struct mlw_why *why);
+void mlw_let_go(struct mlw_segment *f);
+int mlw_sound_positions(uint64_t head, uint64_t tail, uint64_t capacity);
 
 /* The end of the payload; `at` receives the sections' offsets. */
 uint64_t mlw_place_sections(const mlw_producer *p, uint64_t rows, uint32_t sections, uint64_t at[MLW_SECTIONS]);

@@ -1,6 +1,10 @@
 /* mlwatch._core: the C library, and Producer, the type that mlwatch.Monitor derives from. */
 #include "ring.c"
+
+#include "recipe.c"
 #include "segment.c"
+
+#include "producer.c"
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
