@@ -77,6 +77,7 @@ pub const MIN_PERIOD: Duration = Duration::from_millis(100);
 
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 const COUNT_LOSSES_EVERY: Duration = Duration::from_millis(100);
+const CLOSE_EVERY: Duration = Duration::from_millis(20);
 const FIRST_NAP: Duration = Duration::from_micros(50);
 /// Bounds of the nap that an idle sidecar works up to.
 const LONGEST_NAP: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
@@ -109,6 +110,26 @@ fn now_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64)
 }
 
+/// Due at once, and then every so often.
+struct Timer {
+    every: Duration,
+    last: Option<Instant>,
+}
+
+impl Timer {
+    fn new(every: Duration) -> Timer {
+        Timer { every, last: None }
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.last.is_none_or(|last| now - last >= self.every);
+        if due {
+            self.last = Some(now);
+        }
+        due
+    }
+}
+
 struct Tail {
     settings: Settings,
     intakes: Vec<Intake>,
@@ -125,19 +146,21 @@ impl Tail {
     }
 
     fn run(&mut self, stop: impl Fn() -> bool) {
-        let (mut scanned, mut counted, mut nap) = (None::<Instant>, Instant::now(), FIRST_NAP);
+        let (mut scan, mut losses, mut close) =
+            (Timer::new(SCAN_EVERY), Timer::new(COUNT_LOSSES_EVERY), Timer::new(CLOSE_EVERY));
+        let mut nap = FIRST_NAP;
         while !stop() {
             let now = Instant::now();
-            if scanned.is_none_or(|at| now - at >= SCAN_EVERY) {
+            if scan.is_due(now) {
                 self.scan();
-                scanned = Some(now);
             }
             let moved = self.poll();
-            if now - counted >= COUNT_LOSSES_EVERY {
+            if losses.is_due(now) {
                 self.count_losses();
-                counted = now;
             }
-            self.close_due();
+            if close.is_due(now) {
+                self.close_due();
+            }
             nap = if moved { FIRST_NAP } else { (nap * 2).min(self.longest_nap()) };
             if !moved {
                 thread::sleep(nap);
@@ -152,8 +175,11 @@ impl Tail {
         fill_time.unwrap_or(LONGEST_NAP.1).clamp(LONGEST_NAP.0, LONGEST_NAP.1)
     }
 
-    /// Polls every ring once. Whether anything was there.
+    /// Polls every ring once. Whether anything was there. With nothing anywhere, a load for each ring is all it costs.
     fn poll(&mut self) -> bool {
+        if !self.intakes.iter().any(Intake::has_news) {
+            return false;
+        }
         let now = now_ns();
         let horizons = self.horizons(now);
         let mut moved = false;
@@ -181,6 +207,7 @@ impl Tail {
     fn count_losses(&mut self) {
         let now = now_ns();
         for intake in &mut self.intakes {
+            intake.beat(now);
             let model = self.models.get_mut(&intake.model).expect("a model lives as long as its rings");
             if let Some(losses) = intake.new_losses() {
                 model.lose(&losses, now, &self.closing);

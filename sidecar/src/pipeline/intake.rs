@@ -62,13 +62,22 @@ impl Intake {
         self.consumer.area().capacity()
     }
 
+    /// Whether its producer has moved, or the ring needs a closer look.
+    pub fn has_news(&self) -> bool {
+        !self.quarantined && (self.consumer.has_news() || self.consumer.area().faulted())
+    }
+
+    /// Tells whoever looks that the ring is being watched.
+    pub fn beat(&self, now_ns: u64) {
+        self.consumer.area().beat(now_ns);
+    }
+
     /// Reads what is there, within the budget and up to the time stamp `until_ns`, and feeds it with its instance and time stamp.
     /// Whether anything was there.
     pub fn poll(&mut self, now_ns: u64, until_ns: u64, mut feed: impl FnMut(&str, u64, Rows<'_>)) -> bool {
         if self.quarantined {
             return false;
         }
-        self.consumer.area().beat(now_ns);
         let (consumer, instance) = (&mut self.consumer, &self.instance);
         let wanted = |ts_ns| believed(ts_ns, now_ns) < until_ns;
         let polled = consumer.poll(BUDGET, wanted, |batch| feed(instance, batch.ts_ns, rows_of(&batch)));

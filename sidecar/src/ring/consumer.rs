@@ -206,6 +206,11 @@ impl<A: Area> Consumer<A> {
         self.area.release(self.head, self.next_seq);
     }
 
+    /// Whether the producer's position is another than ours: something to read, or to complain about.
+    pub fn has_news(&self) -> bool {
+        self.area.tail() != self.head
+    }
+
     /// How far it has read.
     pub fn position(&self) -> u64 {
         self.head
