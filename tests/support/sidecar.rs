@@ -2,28 +2,40 @@
 
 use serde_json::Value;
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::sleep;
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 pub struct Sidecar {
     child: Child,
-    pub output: PathBuf,
+    log: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Sidecar {
-    /// Reads `dir`, writes below `output`.
+    /// Reads `dir`, writes below `output`; returns once it listens to signals.
     pub fn start(dir: &Path, output: &Path, arguments: &[&str]) -> Sidecar {
-        let child = Command::new(env!("CARGO_BIN_EXE_mlwatch"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mlwatch"))
             .arg("run")
             .args(["--dir", dir.to_str().unwrap(), "--output", output.to_str().unwrap()])
             .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the sidecar starts");
-        Sidecar { child, output: output.to_owned() }
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let into = log.clone();
+        let reader = spawn(move || stderr.lines().for_each(|line| *into.lock().unwrap() += &(line.unwrap() + "\n")));
+        let sidecar = Sidecar { child, log, reader };
+        sidecar.wait_for_log("waiting for rings");
+        sidecar
+    }
+
+    pub fn wait_for_log(&self, text: &str) {
+        wait_until(&format!("the log says {text:?}"), || self.log.lock().unwrap().contains(text));
     }
 
     pub fn signal(&self, signal: &str) {
@@ -33,9 +45,10 @@ impl Sidecar {
 
     /// Waits for it to end. Status and log.
     pub fn wait(mut self) -> (ExitStatus, String) {
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        (self.child.wait().unwrap(), log)
+        let status = self.child.wait().unwrap();
+        self.reader.join().unwrap();
+        let log = self.log.lock().unwrap().clone();
+        (status, log)
     }
 
     /// SIGTERM, and everything it has to say.
