@@ -19,7 +19,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/mlwatch.stamp sidecar ## a real model drifts before your eyes, in under two minutes
+demo: $(VENV)/mlwatch.stamp sidecar ## a real model drifts before your eyes: 42 s, after building
 	$(VENV)/bin/python examples/digits/demo.py --sidecar target/release/mlwatch
 
 .PHONY: test

@@ -3,9 +3,9 @@
  *     mlw_options options = mlw_options_init();
  *     options.model = "digits";
  *     options.n_classes = 10;
- *     mlw_producer *p;
- *     int err = mlw_open(&options, &p);               // may allocate and call the system
- *     ...
+ *     mlw_producer *p = NULL;
+ *     if (mlw_open(&options, &p) != 0)                // may allocate and call the system
+ *         ...                                         // say so and serve on: calls with NULL do nothing
  *     mlw_batch batch = mlw_batch_init();
  *     batch.rows = 128;
  *     batch.proba = proba;                            // 128 x 10 float
@@ -13,7 +13,7 @@
  *     ...
  *     mlw_close(p);
  *
- * Functions return 0 or a negative errno; they never print, abort or block. A batch that does not fit is dropped and counted.
+ * Functions return 0 or a negative errno (-EINVAL for a NULL handle); they never print, abort or block. A batch that does not fit is dropped and counted.
  * A handle serves one thread at a time: a call that finds it in use drops its batch as "contended".
  * After fork() the parent keeps its ring; the child's first call opens one of its own.
  */

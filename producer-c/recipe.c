@@ -88,6 +88,8 @@ static int check_options(const mlw_options *o, const struct mlw_why *why)
         return mlw_fail(why, EINVAL, "task is %u, want MLW_CLASSIFICATION or MLW_REGRESSION", o->task);
     if (o->n_classes == 0 && o->n_features == 0)
         return mlw_fail(why, EINVAL, "n_classes and n_features are both 0: nothing to watch");
+    if (o->task == MLW_CLASSIFICATION && o->n_classes == 1)
+        return mlw_fail(why, EINVAL, "n_classes is 1, and a classification needs a column per class: give (1 - p, p) with n_classes 2");
     if (o->n_classes > MLW_MAX_CLASSES || o->n_features > MLW_MAX_FEATURES)
         return mlw_fail(why, EINVAL, "%u classes and %u features, at most %u and %u", o->n_classes, o->n_features, MLW_MAX_CLASSES, MLW_MAX_FEATURES);
     if (dtype_size(o->proba_dtype) == 0 || dtype_size(o->feature_dtype) == 0)

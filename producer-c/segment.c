@@ -37,7 +37,8 @@ static int in_memory(int dir)
 /* Made group-writable, so that a sidecar under another user but the same group can map the rings. */
 static int open_dir(const struct mlw_recipe *recipe, const struct mlw_why *why)
 {
-    if (mkdir(recipe->dir, 0770) == 0)
+    int made = mkdir(recipe->dir, 0770) == 0;
+    if (made)
         (void)chmod(recipe->dir, 02770);
     else if (errno != EEXIST)
         return mlw_fail(why, errno, "cannot make the ring directory %s: %s", recipe->dir, strerror(errno));
@@ -46,7 +47,12 @@ static int open_dir(const struct mlw_recipe *recipe, const struct mlw_why *why)
         return mlw_fail(why, errno, "cannot open the ring directory %s as uid %u gid %u: %s", recipe->dir, geteuid(), getegid(), strerror(errno));
     if (!(recipe->flags & MLW_ALLOW_DISK) && !in_memory(dir)) {
         close(dir);
-        return mlw_fail(why, EMEDIUMTYPE, "%s is not in memory: mount a tmpfs there (in Kubernetes an emptyDir with medium: Memory), or allow disks", recipe->dir);
+        if (made)
+            rmdir(recipe->dir);
+        return mlw_fail(why, EMEDIUMTYPE,
+                        "%s is not in memory: mount a tmpfs there (in Kubernetes an emptyDir with medium: Memory), or allow disks (MLW_ALLOW_DISK, in "
+                        "Python allow_disk=True)",
+                        recipe->dir);
     }
     return dir;
 }

@@ -435,6 +435,7 @@ fn opening_explains_what_is_wrong_and_what_helps() {
     let cases = [
         (why(dir.path(), Options { model: String::new(), ..base() }), EINVAL, "model is required"),
         (why(dir.path(), Options { n_classes: 0, n_features: 0, ..base() }), EINVAL, "nothing to watch"),
+        (why(dir.path(), Options { n_classes: 1, ..base() }), EINVAL, "with n_classes 2"),
         (why(dir.path(), Options { dtype: 9, ..base() }), EINVAL, "MLW_F32"),
         (why(dir.path(), Options { task: 3, ..base() }), EINVAL, "MLW_REGRESSION"),
         (why(dir.path(), Options { n_features: 100_000, ..base() }), EINVAL, "set ring_bytes to 2097152"),

@@ -198,6 +198,19 @@ fn periods_follow_the_records_and_empty_ones_are_reported() {
 }
 
 #[test]
+fn periods_of_a_producer_that_comes_later_are_whole() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let sidecar = Sidecar::start(dir.path(), output.path(), &["--period", "200ms"]);
+    let started = std::time::Instant::now();
+    wait_until("the period of its start is over", || started.elapsed().as_millis() > 250);
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    write_rows(&producer, 4, [0.8, 0.1, 0.1]);
+    wait_until("the rows are reported", || total(&reports(output.path()), "/rows") == 4);
+    assert!(reports(output.path()).iter().all(|report| report["partial"] == false));
+    sidecar.stop();
+}
+
+#[test]
 fn a_second_sidecar_on_one_directory_reads_nothing_and_says_why() {
     let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
     let producer = Producer::open(dir.path(), &Options::default()).unwrap();

@@ -138,6 +138,10 @@ fn describe(s: &Snapshot) -> String {
     let attached = |is: bool, epoch: u64, beat: u64| {
         format!("{}, epoch {epoch}, last seen {}", if is { "attached" } else { "not attached" }, time(beat))
     };
+    let mut producer = attached(s.producer_attached, s.producer_epoch, s.producer_heartbeat_ns);
+    if !s.producer_attached {
+        producer += if s.closed { ", closed in good order" } else { ", gone without closing" };
+    }
     let fill = match s.used {
         Some(used) => format!("{used} of {} bytes ({:.1} %)", s.capacity, 100.0 * used as f64 / s.capacity as f64),
         None => "positions unsound".into(),
@@ -149,8 +153,8 @@ fn describe(s: &Snapshot) -> String {
         ("task", format!("{:?}, threshold {}", schema.task, schema.threshold).to_lowercase()),
         ("classes", format!("{}  ({:?})", named(&schema.class_names), schema.proba_dtype)),
         ("features", format!("{}  ({:?})", named(&schema.feature_names), schema.feature_dtype)),
-        ("wishes", format!("period {:?}, reservoir {:?}", schema.period, schema.reservoir_rows)),
-        ("producer", attached(s.producer_attached, s.producer_epoch, s.producer_heartbeat_ns)),
+        ("wishes", wishes(s)),
+        ("producer", producer),
         ("sidecar", attached(s.consumer_attached, s.consumer_epoch, s.consumer_heartbeat_ns)),
         ("positions", format!("head {}  tail {}", s.head, s.tail)),
         ("fill", fill),
@@ -162,6 +166,13 @@ fn describe(s: &Snapshot) -> String {
         let _ = writeln!(text, "{name:<10} {value}");
         text
     })
+}
+
+fn wishes(s: &Snapshot) -> String {
+    let period = s.schema.period.map(|period| format!("period {period:?}"));
+    let reservoir = s.schema.reservoir_rows.map(|rows| format!("reservoir {rows} rows"));
+    let wishes: Vec<String> = period.into_iter().chain(reservoir).collect();
+    if wishes.is_empty() { "none".into() } else { wishes.join(", ") }
 }
 
 fn dropped(counters: &Counters) -> String {

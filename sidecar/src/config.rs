@@ -73,11 +73,13 @@ pub enum ConfigError {
     Read { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Parse { path: PathBuf, source: toml::de::Error },
-    #[error("period: {0}")]
+    #[error("period (--period, MLWATCH_PERIOD, or in the file): {0}")]
     Period(String),
-    #[error("period: {0:?} is too short, at least {MIN_PERIOD:?}")]
+    #[error("period (--period, MLWATCH_PERIOD, or in the file): {0:?} is too short, at least {MIN_PERIOD:?}")]
     ShortPeriod(Duration),
-    #[error("reservoir: {0} rows, want 1 to {MAX_RESERVOIR}")]
+    #[error("{0} in the file is 0, which leaves nothing")]
+    Zero(&'static str),
+    #[error("reservoir (--reservoir, MLWATCH_RESERVOIR, or in the file): {0} rows, want 1 to {MAX_RESERVOIR}")]
     Reservoir(u64),
     #[error("format: name at least one of native, mlwatcher")]
     NoFormat,
@@ -113,21 +115,37 @@ impl Choices {
         if let Some(rows) = self.reservoir.filter(|rows| !(1..=MAX_RESERVOIR).contains(rows)) {
             return Err(ConfigError::Reservoir(rows));
         }
-        let formats = self.format.unwrap_or_else(|| vec![Format::Native]);
+        let mut formats = Vec::new();
+        for format in self.format.unwrap_or_else(|| vec![Format::Native]) {
+            if !formats.contains(&format) {
+                formats.push(format);
+            }
+        }
         if formats.is_empty() {
             return Err(ConfigError::NoFormat);
+        }
+        let (limits, rotation) = (self.limits.unwrap_or_default(), self.rotation.unwrap_or_default());
+        let zeros = [
+            ("limits.max_rings", limits.max_rings == 0),
+            ("limits.max_reservoir_rows", limits.max_reservoir_rows == 0),
+            ("rotation.max_bytes", rotation.max_bytes == 0),
+            ("rotation.max_age", rotation.max_age.is_zero()),
+            ("rotation.keep", rotation.keep == 0),
+        ];
+        if let Some((name, _)) = zeros.iter().find(|(_, zero)| *zero) {
+            return Err(ConfigError::Zero(name));
         }
         Ok(Settings {
             pipeline: pipeline::Settings {
                 dir: self.dir.unwrap_or_else(|| DEFAULT_DIR.into()),
                 period,
                 reservoir_rows: self.reservoir,
-                limits: self.limits.unwrap_or_default(),
+                limits,
             },
             output: self.output.unwrap_or_else(|| DEFAULT_OUTPUT.into()),
             formats,
             agent_id: self.agent_id.unwrap_or_else(host_name),
-            rotation: self.rotation.unwrap_or_default(),
+            rotation,
         })
     }
 }
@@ -179,6 +197,8 @@ mod tests {
         assert!(parse("period = '1ms'").unwrap_err().contains("at least 100ms"));
         assert!(parse("reservoir = 0").unwrap_err().contains("want 1 to"));
         assert!(parse("reservoir = 99999999").unwrap_err().contains("want 1 to"));
+        assert!(parse("[rotation]\nkeep = 0").unwrap_err().contains("rotation.keep"));
+        assert_eq!(parse("format = ['native', 'mlwatcher', 'native']").unwrap().formats.len(), 2);
         assert!(parse("format = []").unwrap_err().contains("mlwatcher"));
         assert!(parse("[limits]\nkeep_abandoned = '1x'").unwrap_err().contains("such as"));
     }

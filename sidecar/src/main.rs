@@ -4,9 +4,10 @@ use clap::Parser;
 use mlwatch::cli::Cli;
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
 
 const USAGE: u8 = 64;
+const CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -17,8 +18,12 @@ fn main() -> ExitCode {
             return code.into();
         }
     };
-    let filter = EnvFilter::try_from_env("MLWATCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    let level = std::env::var("MLWATCH_LOG").unwrap_or_else(|_| "info".into());
+    let Ok(max_level) = level.parse::<LevelFilter>() else {
+        eprintln!("mlwatch: MLWATCH_LOG is {level:?}, want error, warn, info, debug, trace or off");
+        return CONFIGURATION.into();
+    };
+    let log = tracing_subscriber::fmt().with_max_level(max_level).with_target(false);
     log.with_ansi(stderr().is_terminal()).with_writer(stderr).init();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -71,14 +71,17 @@ pub struct Periods<T> {
     open: Vec<(u64, T)>,
     /// Indices below this are closed for good; `None` until one has been.
     closed_before: Option<u64>,
+    /// Periods that began before are partial.
     started_ns: u64,
+    /// Periods before are not reported empty.
+    watched_ns: u64,
 }
 
 impl<T> Periods<T> {
-    /// Periods of `length`, watched from `now_ns` on.
-    pub fn new(length: Duration, now_ns: u64) -> Periods<T> {
+    /// Periods of `length`, watched from `now_ns` on by a sidecar that started at `started_ns`.
+    pub fn new(length: Duration, started_ns: u64, now_ns: u64) -> Periods<T> {
         let length_ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX).max(1);
-        Periods { length_ns, open: Vec::new(), closed_before: None, started_ns: now_ns }
+        Periods { length_ns, open: Vec::new(), closed_before: None, started_ns, watched_ns: now_ns }
     }
 
     /// The open period for a record. May have to close the oldest to make room.
@@ -160,11 +163,12 @@ impl<T> Periods<T> {
             self.close_all(closed);
             self.closed_before = Some(current);
             self.started_ns = self.started_ns.min(now_ns);
+            self.watched_ns = self.watched_ns.min(now_ns);
         }
     }
 
     fn open_empty(&mut self, due_before: u64, open: impl Fn(u64) -> T, closed: &mut impl FnMut(Period, T)) {
-        let first = self.closed_before.unwrap_or(0).max(self.started_ns / self.length_ns);
+        let first = self.closed_before.unwrap_or(0).max(self.watched_ns / self.length_ns);
         for index in first.max(due_before.saturating_sub(MOST_EMPTY))..due_before {
             if self.open.iter().any(|(open, _)| *open == index) {
                 continue;
@@ -219,7 +223,7 @@ mod tests {
 
     impl Log {
         fn new(length_s: u64) -> Log {
-            Log { periods: Periods::new(Duration::from_secs(length_s), NOW), closed: Vec::new() }
+            Log { periods: Periods::new(Duration::from_secs(length_s), NOW, NOW), closed: Vec::new() }
         }
 
         fn row(&mut self, ts: u64, now: u64) -> Timing {

@@ -90,7 +90,7 @@ const PROFILES_OF_A_MODEL: u64 = (MOST_OPEN + CLOSING_QUEUE + 1) as u64;
 
 /// Runs until told to stop. Returns how many reports the sinks lost.
 pub fn run(settings: Settings, sinks: Sinks, shutdown: &Shutdown) -> io::Result<u64> {
-    info!(dir = %settings.dir.display(), "waiting for rings");
+    info!(dir = %settings.dir.display(), exists = settings.dir.exists(), "waiting for rings");
     let (closing, closed) = bounded(CLOSING_QUEUE);
     let closer = thread::Builder::new().name("closing".into()).spawn(move || close_all(&closed, sinks))?;
     let mut tail = Tail::new(settings, closing);
@@ -132,6 +132,9 @@ impl Timer {
 
 struct Tail {
     settings: Settings,
+    started_ns: u64,
+    /// Why the directory cannot be read, so that it is said once and not every second.
+    unreadable: Option<String>,
     intakes: Vec<Intake>,
     models: BTreeMap<u64, Model>,
     next_model: u64,
@@ -142,7 +145,16 @@ struct Tail {
 
 impl Tail {
     fn new(settings: Settings, closing: Sender<(Period, Profile)>) -> Tail {
-        Tail { settings, intakes: Vec::new(), models: BTreeMap::new(), next_model: 0, refused: HashMap::new(), closing }
+        Tail {
+            settings,
+            started_ns: now_ns(),
+            unreadable: None,
+            intakes: Vec::new(),
+            models: BTreeMap::new(),
+            next_model: 0,
+            refused: HashMap::new(),
+            closing,
+        }
     }
 
     fn run(&mut self, stop: impl Fn() -> bool) {
@@ -229,11 +241,9 @@ impl Tail {
     fn scan(&mut self) {
         let found = match ring::scan(&self.settings.dir) {
             Ok(found) => found,
-            Err(why) => {
-                warn!(dir = %self.settings.dir.display(), %why, "cannot read the ring directory");
-                return;
-            }
+            Err(why) => return self.say_unreadable(why.to_string()),
         };
+        self.unreadable = None;
         self.refused.retain(|refused, _| found.contains(refused));
         for new in &found {
             // By file and not by name: a ring may have two names, or have got another one.
@@ -247,6 +257,14 @@ impl Tail {
             intake.look_around(now, named, self.settings.limits.keep_abandoned);
         }
         self.let_go();
+    }
+
+    fn say_unreadable(&mut self, why: String) {
+        if self.unreadable.as_ref() != Some(&why) {
+            let (dir, uid, gid) = (self.settings.dir.display(), nix::unistd::geteuid(), nix::unistd::getegid());
+            warn!(%dir, %uid, %gid, %why, "cannot read the ring directory: run producer and sidecar under a common user or group");
+            self.unreadable = Some(why);
+        }
     }
 
     fn attach(&mut self, found: &Found) {
@@ -280,7 +298,8 @@ impl Tail {
         let model = self.models.entry(id).or_insert_with(|| {
             let wished_rows = schema.reservoir_rows.map(|rows| rows.min(settings.limits.max_reservoir_rows));
             let period = settings.period.or(schema.period).unwrap_or(DEFAULT_PERIOD).max(MIN_PERIOD);
-            Model::new(spec, period, settings.reservoir_rows.or(wished_rows).unwrap_or(DEFAULT_RESERVOIR))
+            let rows = settings.reservoir_rows.or(wished_rows).unwrap_or(DEFAULT_RESERVOIR);
+            Model::new(spec, period, rows, self.started_ns)
         });
         self.next_model = self.next_model.max(id + 1);
         let value_bytes = schema.proba_dtype.size().max(schema.feature_dtype.size()).max(4);
@@ -336,10 +355,16 @@ struct Model {
 }
 
 impl Model {
-    fn new(spec: Spec, period: Duration, reservoir_rows: u64) -> Model {
+    fn new(spec: Spec, period: Duration, reservoir_rows: u64, started_ns: u64) -> Model {
         let name = [spec.model.as_bytes(), &[0], spec.version.as_bytes()].concat();
         let seed = u64::from(crc32c::crc32c(&name)) << 32;
-        Model { spec: Arc::new(spec), period, reservoir_rows, seed, periods: Periods::new(period, now_ns()) }
+        Model {
+            spec: Arc::new(spec),
+            period,
+            reservoir_rows,
+            seed,
+            periods: Periods::new(period, started_ns, now_ns()),
+        }
     }
 
     /// The sample of a period is seeded by model and period: the same records give the same sample.

@@ -41,6 +41,18 @@ def _integer(name, value, bits):
     return number
 
 
+def _text(name, value):
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}, want a string")
+    return value
+
+
+def _number(name, value):
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} is {value!r}, want a number")
+    return float(value)
+
+
 def _names(name, value, count):
     if value is None:
         return ()
@@ -64,6 +76,7 @@ def _kinds(value, count):
 def _period_ns(seconds):
     if seconds is None:
         return 0
+    seconds = _number("period", seconds)
     if not (math.isfinite(seconds) and 1e-9 <= seconds < 1e10):
         raise ValueError(f"period is {seconds!r}, want a positive number of seconds")
     return round(seconds * 1e9)
@@ -107,9 +120,9 @@ class Monitor(Producer):
         self._strict = strict
         self._logged = set()
         super().__init__(
-            model=model,
-            version=version,
-            instance=instance,
+            model=_text("model", model),
+            version=_text("version", version),
+            instance=None if instance is None else _text("instance", instance),
             task=_one_of(_TASKS, "task", task),
             flags=_ALLOW_DISK if allow_disk else 0,
             n_classes=n_classes,
@@ -118,7 +131,7 @@ class Monitor(Producer):
             class_names=_names("class_names", class_names, n_classes),
             feature_names=_names("feature_names", feature_names, n_features),
             feature_kinds=_kinds(feature_kinds, n_features),
-            threshold=threshold,
+            threshold=_number("threshold", threshold),
             period_ns=_period_ns(period),
             reservoir_rows=0 if reservoir is None else _integer("reservoir", reservoir, 64),
             dir=b"" if dir is None else os.fsencode(dir),

@@ -5,6 +5,7 @@ use jiff::{Timestamp, fmt::strtime};
 use serde::Deserialize;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tracing::warn;
@@ -49,6 +50,28 @@ struct Current {
     torn: bool,
 }
 
+impl Current {
+    /// Whether the name still leads to this file: somebody may have cleaned up.
+    fn is_named(&self) -> bool {
+        let file = |m: &fs::Metadata| (m.dev(), m.ino());
+        matches!((fs::metadata(&self.path), self.file.metadata()), (Ok(now), Ok(ours)) if file(&now) == file(&ours))
+    }
+
+    /// All of it or, as far as the file system allows, none.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let end_of_torn_line: &[u8] = if self.torn { b"\n" } else { b"" };
+        let written = self.file.write_all(&[end_of_torn_line, lines].concat());
+        match &written {
+            Ok(()) => {
+                self.bytes += (end_of_torn_line.len() + lines.len()) as u64;
+                self.torn = false;
+            }
+            Err(_) => self.torn |= self.file.set_len(self.bytes).is_err(),
+        }
+        written
+    }
+}
+
 impl RotatingFiles {
     /// `time_format` as in strftime; it must sort as the times do.
     pub fn new(
@@ -58,7 +81,7 @@ impl RotatingFiles {
         after: &'static str,
         rotation: Rotation,
     ) -> io::Result<RotatingFiles> {
-        fs::create_dir_all(dir).map_err(|e| io::Error::new(e.kind(), format!("cannot make {}: {e}", dir.display())))?;
+        make_dir(dir)?;
         Ok(RotatingFiles { dir: dir.to_owned(), before, time_format, after, rotation, current: None })
     }
 
@@ -68,18 +91,11 @@ impl RotatingFiles {
         let spent = |c: &Current| {
             c.bytes >= rotation.max_bytes || now.duration_since(c.opened).is_ok_and(|age| age >= rotation.max_age)
         };
-        let rotated = self.current.as_ref().is_none_or(spent);
+        let rotated = self.current.as_ref().is_none_or(|current| spent(current) || !current.is_named());
         if rotated {
             self.current = Some(self.open(now)?);
         }
-        let current = self.current.as_mut().expect("opened above");
-        if current.torn {
-            current.file.write_all(b"\n")?;
-        }
-        current.torn = true;
-        current.file.write_all(lines)?;
-        current.torn = false;
-        current.bytes += lines.len() as u64;
+        self.current.as_mut().expect("opened above").write(lines)?;
         if rotated {
             self.delete_old();
         }
@@ -87,6 +103,7 @@ impl RotatingFiles {
     }
 
     fn open(&self, now: SystemTime) -> io::Result<Current> {
+        make_dir(&self.dir)?;
         let time = Timestamp::try_from(now).map_err(io::Error::other)?.to_zoned(TimeZone::UTC);
         let time = strtime::format(self.time_format, &time).map_err(io::Error::other)?;
         let path = self.dir.join(format!("{}{time}{}", self.before, self.after));
@@ -118,6 +135,13 @@ impl RotatingFiles {
             path.file_name().and_then(|name| name.to_str()?.strip_prefix(self.before)?.strip_suffix(self.after));
         middle.is_some_and(|time| !time.is_empty() && time.bytes().all(|b| b.is_ascii_digit() || b"TZ-_".contains(&b)))
     }
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    let remedy = "choose another directory with --output, or one that this user may write";
+    let context =
+        |e: io::Error| io::Error::new(e.kind(), format!("cannot make the directory {}: {e}; {remedy}", dir.display()));
+    fs::create_dir_all(dir).map_err(context)
 }
 
 fn ends_mid_line(file: &mut File, bytes: u64) -> io::Result<bool> {
@@ -159,6 +183,42 @@ mod tests {
             ["metrics-20231114T221420Z.jsonl", "metrics-20231114T221421Z.jsonl", "metrics-notes.jsonl"]
         );
         assert_eq!(fs::read_to_string(dir.path().join("metrics-20231114T221420Z.jsonl")).unwrap(), "3 is longer\n");
+    }
+
+    #[test]
+    fn a_file_that_somebody_removed_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let mut files = files(&out, Rotation::default());
+        let at = |s| SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000u64 + s);
+        files.append(b"1\n", at(0)).unwrap();
+        fs::remove_dir_all(&out).unwrap();
+        files.append(b"2\n", at(1)).unwrap();
+        assert_eq!(fs::read_to_string(out.join("metrics-20231114T221321Z.jsonl")).unwrap(), "2\n");
+    }
+
+    #[test]
+    fn a_write_that_fails_half_way_leaves_no_torn_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics-20231114T221320Z.jsonl");
+        fs::write(&path, "{}\n").unwrap();
+        // A read-only descriptor fails every write, after a write that got half-way.
+        let mut half = OpenOptions::new().append(true).open(&path).unwrap();
+        half.write_all(b"{\"half").unwrap();
+        let mut current = Current {
+            path: path.clone(),
+            file: File::open("/dev/full").unwrap(),
+            bytes: 3,
+            opened: SystemTime::now(),
+            torn: false,
+        };
+        assert!(
+            current.write(b"{}\n").is_err() && current.torn,
+            "/dev/full cannot be cut: the next line must begin with a line end"
+        );
+        current.file = half;
+        current.write(b"{}\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n{\"half\n{}\n");
     }
 
     #[test]
