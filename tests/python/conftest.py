@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import mlwatch
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +30,18 @@ def memory_dir():
 def ring_dir():
     with memory_dir() as path:
         yield path
+
+
+@pytest.fixture
+def watch(ring_dir):
+    """Opens Monitors that raise what they would otherwise log, so that a test that means to succeed says why it did not."""
+    with contextlib.ExitStack() as open_ones:
+
+        def watch(model="m", n_classes=3, strict=True, ring_bytes=1 << 20, **options):
+            monitor = mlwatch.Monitor(model, n_classes=n_classes, strict=strict, ring_bytes=ring_bytes, dir=ring_dir, **options)
+            return open_ones.enter_context(monitor)
+
+        yield watch
 
 
 class Sidecar:

@@ -154,3 +154,13 @@ class Ring:
     def column(self, bit):
         """All records' bytes of one section, end to end."""
         return b"".join(record.sections[bit] for record in self.records)
+
+
+def ring_of(monitor):
+    monitor.close()
+    return Ring(monitor.path)
+
+
+def sent(monitor, *args, **kwargs):
+    assert monitor.collect(*args, **kwargs) is True
+    return ring_of(monitor)

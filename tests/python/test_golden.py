@@ -428,5 +428,6 @@ def test_the_records_of_a_whole_period_carry_its_end(run_sidecar):
             whole = sidecar.wait_until(lambda: [r for r in sidecar.reports() if not r["partial"]], "a whole period is reported")
             end = datetime.fromisoformat(whole[0]["end"]).timestamp()
             sidecar.wait_until(
-                lambda: end in {json.loads(line)["timestamp"] for line in sidecar.mlwatcher_lines()}, "it is in MLWatcher's format"
+                lambda: end in {json.loads(line)["timestamp"] for line in sidecar.mlwatcher_lines()},
+                "it is in MLWatcher's format",
             )
