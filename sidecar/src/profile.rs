@@ -1,10 +1,12 @@
 //! Everything known about one model over one period: exact statistics over every row, and a sample of whole rows.
 
 use crate::stats::{
-    Categories, Columns, Moments, Outcomes, Prediction, Reservoir, RowStore, Scalar, Validity, classify, with_view,
+    self, Categories, Columns, Moments, Outcomes, Prediction, Reservoir, RowStore, Scalar, Validity, classify,
+    with_view,
 };
 use ndarray::ArrayView2;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What the columns mean. Streams with equal specs are one model to the reports.
@@ -56,6 +58,24 @@ pub enum Labels<'a> {
     /// A value per row and output, NaN = not known.
     Targets(ArrayView2<'a, f64>),
 }
+
+impl<'a> Rows<'a> {
+    fn slice(&self, range: Range<usize>) -> Rows<'a> {
+        Rows {
+            count: range.len(),
+            probabilities: self.probabilities.map(|columns| columns.rows(range.clone())),
+            features: self.features.map(|columns| columns.rows(range.clone())),
+            labels: self.labels.map(|labels| match labels {
+                Labels::Classes(labels) => Labels::Classes(&labels[range]),
+                Labels::Sets(sets) => Labels::Sets(stats::rows(sets, range)),
+                Labels::Targets(targets) => Labels::Targets(stats::rows(targets, range)),
+            }),
+        }
+    }
+}
+
+/// Rows taken at a time: a record of many narrow rows must not make the scratch grow with it.
+const CHUNK: usize = 4096;
 
 /// How many reasons a drop can have; their names belong to the wire format.
 pub const DROP_REASONS: usize = 5;
@@ -200,11 +220,12 @@ impl Profile {
     /// An upper bound of a profile's memory in bytes, the sample's values taking `value_bytes` each.
     pub fn bytes(spec: &Spec, reservoir_rows: u64, value_bytes: u64) -> u64 {
         const COLUMN: u64 = 160; // a Moment, its pending sums and shift, an Outcomes entry
+        const SCRATCH: u64 = 48 * CHUNK as u64;
         const CATEGORIES: u64 = 256 * 40; // BTreeMap entries with their share of the nodes
         let columns = (spec.classes.len() + spec.features.len()) as u64;
         let categorical = spec.features.iter().filter(|f| f.categorical).count() as u64;
         let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
-        sample.saturating_add((columns + 2) * COLUMN + categorical * CATEGORIES)
+        sample.saturating_add((columns + 2) * COLUMN + categorical * CATEGORIES + SCRATCH)
     }
 
     /// Adds a batch.
@@ -214,6 +235,12 @@ impl Profile {
             return;
         }
         self.records += 1;
+        for start in (0..rows.count).step_by(CHUNK) {
+            self.update_chunk(&rows.slice(start..rows.count.min(start + CHUNK)));
+        }
+    }
+
+    fn update_chunk(&mut self, rows: &Rows<'_>) {
         self.rows += rows.count as u64;
         self.sample(rows);
         self.scratch.classes.clear();
@@ -368,6 +395,24 @@ mod tests {
         assert_eq!((p.rows, p.invalid.nan, p.class_counts.clone()), (2, 1, vec![0, 0, 1]));
         assert_eq!((p.labelled_rows, p.outcomes.rows(), p.outcomes.accuracy()), (2, 1, Some(1.0)));
         assert_eq!(p.confidence.columns()[0].n, 1);
+    }
+
+    #[test]
+    fn a_batch_longer_than_a_chunk_counts_like_its_rows_one_by_one() {
+        let count = 2 * CHUNK + 7;
+        let probabilities: Vec<f64> =
+            (0..count).flat_map(|i| [0.2, 0.5, 0.3].into_iter().cycle().skip(i % 3).take(3)).collect();
+        let labels: Vec<i32> = (0..count).map(|i| (i % 4) as i32 - 1).collect();
+        let (mut whole, mut single) = (profile(), profile());
+        whole.update(&rows(&probabilities, Some(Labels::Classes(&labels))));
+        for i in 0..count {
+            single.update(&rows(&probabilities[3 * i..3 * i + 3], Some(Labels::Classes(&labels[i..=i]))));
+        }
+        assert_eq!((whole.records, whole.rows, whole.labelled_rows), (1, count as u64, single.labelled_rows));
+        assert_eq!(whole.class_counts, single.class_counts);
+        assert!(whole.outcomes.classes().eq(single.outcomes.classes()));
+        assert_eq!(whole.sampled_probabilities.finite_column(1), single.sampled_probabilities.finite_column(1));
+        assert!(whole.scratch.classes.capacity() <= 2 * CHUNK);
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub use quantiles::{Quantiles, quantile_sorted};
 pub use reservoir::{Reservoir, RowStore};
 
 use half::{bf16, f16};
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, Axis, Slice};
+use std::ops::Range;
 
 /// An element of a ring section, widened exactly.
 pub trait Scalar: Copy {
@@ -69,11 +70,27 @@ macro_rules! with_view {
 }
 pub(crate) use with_view;
 
-impl Columns<'_> {
+impl<'a> Columns<'a> {
+    /// Some of the rows.
+    pub fn rows(&self, range: Range<usize>) -> Columns<'a> {
+        match *self {
+            Columns::F16(view) => Columns::F16(rows(view, range)),
+            Columns::BF16(view) => Columns::BF16(rows(view, range)),
+            Columns::F32(view) => Columns::F32(rows(view, range)),
+            Columns::F64(view) => Columns::F64(rows(view, range)),
+        }
+    }
+
     /// Number of columns.
     pub fn width(&self) -> usize {
         with_view!(self, view => view.ncols())
     }
+}
+
+/// Some of a view's rows.
+pub fn rows<T>(mut view: ArrayView2<'_, T>, range: Range<usize>) -> ArrayView2<'_, T> {
+    view.slice_axis_inplace(Axis(0), Slice::from(range));
+    view
 }
 
 /// The elements of a view that has no gaps, as every view into a ring.
