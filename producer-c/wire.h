@@ -99,17 +99,25 @@ struct mlw_producer_page {
     _Atomic uint64_t dropped_rows[MLW_DROP_REASONS];
 };
 
+/* What the consumer had read when its head was at `head`. */
+struct mlw_consumed {
+    _Atomic uint64_t head;
+    _Atomic uint64_t next_seq;
+    _Atomic uint64_t records;
+    _Atomic uint64_t rows;
+};
+
 struct mlw_consumer_page {
     _Atomic uint64_t head;
     uint8_t alone[120];
     _Atomic uint64_t heartbeat_ns;
     _Atomic uint64_t consumer_epoch;
-    _Atomic uint64_t next_seq;
     _Atomic uint64_t resyncs;
     _Atomic uint64_t quarantined;
-    uint8_t reserved0[24];
+    uint8_t reserved0[32];
     _Atomic uint64_t seen_dropped_records[MLW_DROP_REASONS];
     _Atomic uint64_t seen_dropped_rows[MLW_DROP_REASONS];
+    struct mlw_consumed consumed[2]; /* the one whose head equals `head` is valid */
 };
 
 struct mlw_record {
@@ -140,8 +148,9 @@ struct mlw_record {
     F(tail, 0) F(heartbeat_ns, 128) F(attach_epoch, 136) F(state, 144) F(records, 256) F(rows, 264)   \
     F(bytes, 272) F(next_seq, 280) F(dropped_records, 320) F(dropped_rows, 384)
 #define MLW_CONSUMER_PAGE_FIELDS(F)                                                                   \
-    F(head, 0) F(heartbeat_ns, 128) F(consumer_epoch, 136) F(next_seq, 144) F(resyncs, 152)           \
-    F(quarantined, 160) F(seen_dropped_records, 192) F(seen_dropped_rows, 256)
+    F(head, 0) F(heartbeat_ns, 128) F(consumer_epoch, 136) F(resyncs, 144) F(quarantined, 152)        \
+    F(seen_dropped_records, 192) F(seen_dropped_rows, 256) F(consumed, 320)
+#define MLW_CONSUMED_FIELDS(F) F(head, 0) F(next_seq, 8) F(records, 16) F(rows, 24)
 #define MLW_RECORD_FIELDS(F)                                                                          \
     F(magic, 0) F(kind, 4) F(sections, 6) F(rec_len, 8) F(payload_len, 12) F(pos, 16) F(seq, 24)      \
     F(ts_ns, 32) F(rows, 40) F(crc, 60)
@@ -152,17 +161,20 @@ struct mlw_record {
 #define MLW_SCHEMA_AT(field, at) MLW_AT(mlw_schema, field, at)
 #define MLW_PRODUCER_PAGE_AT(field, at) MLW_AT(mlw_producer_page, field, at)
 #define MLW_CONSUMER_PAGE_AT(field, at) MLW_AT(mlw_consumer_page, field, at)
+#define MLW_CONSUMED_AT(field, at) MLW_AT(mlw_consumed, field, at)
 #define MLW_RECORD_AT(field, at) MLW_AT(mlw_record, field, at)
 MLW_IDENTITY_FIELDS(MLW_IDENTITY_AT)
 MLW_SCHEMA_FIELDS(MLW_SCHEMA_AT)
 MLW_PRODUCER_PAGE_FIELDS(MLW_PRODUCER_PAGE_AT)
 MLW_CONSUMER_PAGE_FIELDS(MLW_CONSUMER_PAGE_AT)
+MLW_CONSUMED_FIELDS(MLW_CONSUMED_AT)
 MLW_RECORD_FIELDS(MLW_RECORD_AT)
 
 static_assert(sizeof(struct mlw_identity) == 256, "identity is 256 bytes");
 static_assert(sizeof(struct mlw_schema) == 64, "schema header is 64 bytes");
 static_assert(sizeof(struct mlw_producer_page) == 448, "producer page is 448 bytes");
-static_assert(sizeof(struct mlw_consumer_page) == 320, "consumer page is 320 bytes");
+static_assert(sizeof(struct mlw_consumer_page) == 384, "consumer page is 384 bytes");
+static_assert(sizeof(struct mlw_consumed) == 32, "what was consumed is 32 bytes");
 static_assert(sizeof(struct mlw_record) == 64, "record header is 64 bytes");
 static_assert(sizeof(_Atomic uint64_t) == 8, "atomics in shared memory are plain words");
 

@@ -143,6 +143,5 @@ fn a_killed_writer_loses_and_forges_nothing() {
 
 /// Sequence numbers after the newest record: dropped or lost, but no record has come yet whose number shows it.
 fn tail_gap(reader: &Reader, next_seq: u64) -> u64 {
-    use mlwatch::ring::Area;
-    next_seq - reader.consumer.as_ref().expect("attached").area().stored_next_seq()
+    next_seq - reader.consumer.as_ref().expect("attached").consumed().next_seq
 }

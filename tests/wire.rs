@@ -15,11 +15,13 @@ const PROGRAM: &str = r#"
 #define SCHEMA(f, at) printf("mlw_schema." #f " %zu\n", offsetof(struct mlw_schema, f));
 #define PRODUCER(f, at) printf("mlw_producer_page." #f " %zu\n", offsetof(struct mlw_producer_page, f));
 #define CONSUMER(f, at) printf("mlw_consumer_page." #f " %zu\n", offsetof(struct mlw_consumer_page, f));
+#define CONSUMED(f, at) printf("mlw_consumed." #f " %zu\n", offsetof(struct mlw_consumed, f));
 #define RECORD(f, at) printf("mlw_record." #f " %zu\n", offsetof(struct mlw_record, f));
 #define NUMBER(n) printf(#n " %" PRIu64 "\n", (uint64_t)(n));
 int main(void)
 {
     STRUCT(mlw_identity) STRUCT(mlw_schema) STRUCT(mlw_producer_page) STRUCT(mlw_consumer_page) STRUCT(mlw_record)
+    STRUCT(mlw_consumed) MLW_CONSUMED_FIELDS(CONSUMED)
     MLW_IDENTITY_FIELDS(IDENTITY) MLW_SCHEMA_FIELDS(SCHEMA) MLW_PRODUCER_PAGE_FIELDS(PRODUCER)
     MLW_CONSUMER_PAGE_FIELDS(CONSUMER) MLW_RECORD_FIELDS(RECORD)
     NUMBER(MLW_ABI_MAJOR) NUMBER(MLW_ABI_MINOR) NUMBER(MLW_ENDIAN_TAG) NUMBER(MLW_RECORD_MAGIC) NUMBER(MLW_ALIGN)
@@ -46,7 +48,9 @@ fn what_c_says() -> BTreeMap<String, u64> {
 
 fn what_rust_says() -> BTreeMap<String, u64> {
     let mut says = BTreeMap::new();
-    for (name, size, fields) in [wire::IDENTITY, wire::SCHEMA, wire::PRODUCER_PAGE, wire::CONSUMER_PAGE, wire::RECORD] {
+    for (name, size, fields) in
+        [wire::IDENTITY, wire::SCHEMA, wire::PRODUCER_PAGE, wire::CONSUMER_PAGE, wire::CONSUMED, wire::RECORD]
+    {
         says.insert(name.to_string(), size as u64);
         says.extend(fields.iter().map(|(field, at)| (format!("{name}.{field}"), *at as u64)));
     }

@@ -147,12 +147,12 @@ impl Intake {
 
     /// Where the ring ends now: a stopping sidecar reads no further, or a busy producer would keep it for ever.
     pub fn end(&self) -> u64 {
-        self.consumer.position() + self.consumer.backlog()
+        self.consumer.consumed().head + self.consumer.backlog()
     }
 
     /// Whether everything before `end` is read.
     pub fn has_reached(&self, end: u64) -> bool {
-        self.quarantined || self.consumer.position() >= end
+        self.quarantined || self.consumer.consumed().head >= end
     }
 
     /// Once a scan: is the ring still the one of its name, is its producer there, may it go?

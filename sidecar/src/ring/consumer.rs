@@ -4,27 +4,85 @@
 //! Whatever bytes the area holds, a poll ends, stays in bounds, and either advances or reports [`Corruption`].
 
 use super::schema::{DType, Schema};
-use super::wire::{self, Record, section};
+use super::wire::{self, ConsumedWords, Record, section};
 use half::{bf16, f16};
 use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use thiserror::Error;
+
+/// A 64-bit word that both sides see: an `AtomicU64`, or a model checker's.
+pub trait Word {
+    /// As `AtomicU64::load`.
+    fn load(&self, order: Ordering) -> u64;
+    /// As `AtomicU64::store`.
+    fn store(&self, value: u64, order: Ordering);
+}
+
+impl Word for AtomicU64 {
+    fn load(&self, order: Ordering) -> u64 {
+        self.load(order)
+    }
+
+    fn store(&self, value: u64, order: Ordering) {
+        self.store(value, order);
+    }
+}
 
 /// The memory of a ring as the consumer sees it. The producer may append at any time; a hostile one may change any byte.
 pub trait Area {
+    /// How its shared words are accessed.
+    type Word: Word;
     /// Bytes in the data area, a power of two.
     fn capacity(&self) -> u64;
-    /// The producer's position, loaded with acquire.
-    fn tail(&self) -> u64;
-    /// The head an earlier consumer left. Untrusted.
-    fn stored_head(&self) -> u64;
-    /// The sequence number an earlier consumer expected at its head. Untrusted.
-    fn stored_next_seq(&self) -> u64;
-    /// Gives everything before `head` back to the producer, with release.
-    fn release(&self, head: u64, next_seq: u64);
+    /// The producer's position.
+    fn tail(&self) -> &Self::Word;
+    /// The consumer's position: a hint to the producer, and untrusted when an earlier consumer left it.
+    fn head(&self) -> &Self::Word;
+    /// What was consumed at one of the last two heads. Untrusted when an earlier consumer left it.
+    fn consumed(&self) -> &[ConsumedWords<Self::Word>; 2];
     /// Copies the header at `pos`, reading every byte once.
     fn record(&self, pos: u64) -> Record;
     /// The bytes at `pos`, in place; `pos + len` does not cross the end of a lap.
     fn payload(&self, pos: u64, len: u64) -> &[u8];
+}
+
+/// How far a ring has been read, and what that was since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consumed {
+    /// Position.
+    pub head: u64,
+    /// The sequence number expected there.
+    pub next_seq: u64,
+    /// Data records.
+    pub records: u64,
+    /// Their rows.
+    pub rows: u64,
+}
+
+impl Consumed {
+    fn load<W: Word>(words: &ConsumedWords<W>) -> Consumed {
+        Consumed {
+            head: words.head.load(Relaxed),
+            next_seq: words.next_seq.load(Relaxed),
+            records: words.records.load(Relaxed),
+            rows: words.rows.load(Relaxed),
+        }
+    }
+
+    /// `head` last, each store after the one before: a consumer killed half-way leaves words whose head is an old one.
+    fn store<W: Word>(&self, words: &ConsumedWords<W>) {
+        words.records.store(self.records, Release);
+        words.rows.store(self.rows, Release);
+        words.next_seq.store(self.next_seq, Release);
+        words.head.store(self.head, Release);
+    }
+
+    /// As the last consumer left it. `None` if what stands there does not belong to `head`.
+    fn stored(head: u64, words: &[ConsumedWords<impl Word>; 2]) -> Option<Consumed> {
+        words.iter().map(Consumed::load).filter(|at| at.head == head).max_by_key(|at| at.next_seq)
+    }
 }
 
 /// What a record or position did wrong. The ring cannot be read on from here.
@@ -41,6 +99,8 @@ pub enum Corruption {
     Position { pos: u64, says: u64 },
     #[error("the record at {pos} has length {rec_len}, at most {most} are possible there")]
     Length { pos: u64, rec_len: u32, most: u64 },
+    #[error("the padding at {pos} has length {rec_len}, and {rest} are left of the lap")]
+    Padding { pos: u64, rec_len: u32, rest: u64 },
     #[error("the record at {pos} is of unknown kind {kind}")]
     Kind { pos: u64, kind: u16 },
     #[error("the record at {pos} has sections {sections:#x}, which its schema does not allow")]
@@ -121,22 +181,38 @@ impl Polled {
 pub struct Consumer<A> {
     area: A,
     shape: Shape,
-    head: u64,
-    next_seq: u64,
-    /// The stored sequence number may lag or lead by the record that was in hand when the last consumer died.
-    seq_is_stored: bool,
+    at: Consumed,
+    /// Which of the area's two `consumed` describes the head that the producer sees.
+    slot: usize,
+    /// What stood in the ring is an earlier consumer's word: the first record may have a lower sequence number than it says.
+    inherited: bool,
 }
 
 impl<A: Area> Consumer<A> {
-    /// Continues at the head an earlier consumer left.
+    /// Continues where an earlier consumer stopped.
     pub fn new(area: A, schema: &Schema) -> Consumer<A> {
-        let (head, next_seq) = (area.stored_head(), area.stored_next_seq());
-        Consumer { area, shape: Shape::of(schema), head, next_seq, seq_is_stored: true }
+        let head = area.head().load(Acquire);
+        let at = Consumed::stored(head, area.consumed()).unwrap_or(Consumed { head, ..Consumed::default() });
+        let slot = usize::from(Consumed::load(&area.consumed()[1]) == at);
+        Consumer { area, shape: Shape::of(schema), at, slot, inherited: true }
     }
 
     /// The memory underneath.
     pub fn area(&self) -> &A {
         &self.area
+    }
+
+    /// How far it has read.
+    pub fn consumed(&self) -> Consumed {
+        self.at
+    }
+
+    /// Gives everything before its head back to the producer.
+    fn release(&mut self) {
+        self.slot ^= 1;
+        self.at.store(&self.area.consumed()[self.slot]);
+        // Pairs with the producer's acquire load of head: our reads of the records come before its next writes there.
+        self.area.head().store(self.at.head, Release);
     }
 
     /// Hands out the records between head and tail, oldest first, and gives each back to the producer. Stops before a record for
@@ -156,31 +232,33 @@ impl<A: Area> Consumer<A> {
         each: &mut impl FnMut(Batch<'_>),
     ) -> Result<(), Corruption> {
         let tail = self.checked_tail()?;
-        polled.used = tail - self.head;
-        while self.head != tail && polled.records < budget.records && polled.bytes < budget.bytes {
-            let record = self.area.record(self.head);
+        polled.used = tail - self.at.head;
+        while self.at.head != tail && polled.records < budget.records && polled.bytes < budget.bytes {
+            let record = self.area.record(self.at.head);
             self.check(&record, tail)?;
             if record.kind == wire::KIND_DATA {
                 if !wanted(record.ts_ns) {
                     return Ok(());
                 }
                 polled.missing += self.advance_seq(&record)?;
-                let payload = self.area.payload(self.head + wire::RECORD_HEADER, record.payload_len.into());
+                let payload = self.area.payload(self.at.head + wire::RECORD_HEADER, record.payload_len.into());
                 each(self.shape.batch(&record, payload));
                 polled.records += 1;
+                self.at.records = self.at.records.saturating_add(1);
+                self.at.rows = self.at.rows.saturating_add(record.rows.into());
             }
             polled.bytes += u64::from(record.rec_len);
-            self.head += u64::from(record.rec_len);
-            self.area.release(self.head, self.next_seq);
+            self.at.head += u64::from(record.rec_len);
+            self.release();
         }
-        polled.drained = self.head == tail;
+        polled.drained = self.at.head == tail;
         Ok(())
     }
 
     /// The time stamp of the record that is next, if there is a sound one.
     pub fn next_ts_ns(&self) -> Option<u64> {
         let tail = self.checked_tail().ok()?;
-        let mut pos = self.head;
+        let mut pos = self.at.head;
         while pos != tail {
             let record = self.area.record(pos);
             self.check_at(pos, &record, tail).ok()?;
@@ -194,42 +272,38 @@ impl<A: Area> Consumer<A> {
 
     /// Counts everything up to `next_seq` as never to be read. How many sequence numbers that are.
     pub fn abandon_until(&mut self, next_seq: u64) -> u64 {
-        let abandoned = next_seq.saturating_sub(self.next_seq);
-        self.next_seq += abandoned;
-        self.area.release(self.head, self.next_seq);
+        let abandoned = next_seq.saturating_sub(self.at.next_seq);
+        self.at.next_seq += abandoned;
+        self.release();
         abandoned
     }
 
     /// Gives up what is in the ring: the way on after [`Corruption`]. The next record's sequence number tells how much was lost.
     pub fn resync(&mut self) {
-        self.head = self.area.tail() & !(wire::ALIGN - 1);
-        self.area.release(self.head, self.next_seq);
+        self.at.head = self.area.tail().load(Acquire) & !(wire::ALIGN - 1);
+        self.release();
     }
 
     /// Whether the producer's position is another than ours: something to read, or to complain about.
     pub fn has_news(&self) -> bool {
-        self.area.tail() != self.head
-    }
-
-    /// How far it has read.
-    pub fn position(&self) -> u64 {
-        self.head
+        self.area.tail().load(Relaxed) != self.at.head
     }
 
     /// Bytes written and not yet read; 0 if the positions are unsound.
     pub fn backlog(&self) -> u64 {
-        let used = self.area.tail().wrapping_sub(self.head);
+        let used = self.area.tail().load(Relaxed).wrapping_sub(self.at.head);
         if used <= self.area.capacity() { used } else { 0 }
     }
 
     fn checked_tail(&self) -> Result<u64, Corruption> {
-        let (head, tail) = (self.head, self.area.tail());
+        // Pairs with the producer's release store of tail: records before it are whole.
+        let (head, tail) = (self.at.head, self.area.tail().load(Acquire));
         let sound = tail >= head && tail - head <= self.area.capacity() && (head | tail).is_multiple_of(wire::ALIGN);
         if sound { Ok(tail) } else { Err(Corruption::Tail { head, tail }) }
     }
 
     fn check(&self, record: &Record, tail: u64) -> Result<(), Corruption> {
-        self.check_at(self.head, record, tail)
+        self.check_at(self.at.head, record, tail)
     }
 
     fn check_at(&self, pos: u64, record: &Record, tail: u64) -> Result<(), Corruption> {
@@ -243,27 +317,30 @@ impl<A: Area> Consumer<A> {
             return Err(Corruption::Position { pos, says: record.pos });
         }
         let rest_of_lap = self.area.capacity() - (pos & (self.area.capacity() - 1));
-        let most = rest_of_lap.min(tail - pos);
+        let longest = self.area.capacity() / wire::RECORDS_PER_LAP;
+        let most = rest_of_lap.min(tail - pos).min(longest);
         let rec_len = u64::from(record.rec_len);
         if rec_len < wire::RECORD_HEADER || rec_len > most || !rec_len.is_multiple_of(wire::ALIGN) {
             return Err(Corruption::Length { pos, rec_len: record.rec_len, most });
         }
         match record.kind {
-            wire::KIND_PADDING => Ok(()),
+            // Only ever one in a row, at the end of a lap: endless padding would keep the reader busy for nothing.
+            wire::KIND_PADDING if rec_len == rest_of_lap => Ok(()),
+            wire::KIND_PADDING => Err(Corruption::Padding { pos, rec_len: record.rec_len, rest: rest_of_lap }),
             wire::KIND_DATA => self.shape.check(record),
             kind => Err(Corruption::Kind { pos, kind }),
         }
     }
 
     fn advance_seq(&mut self, record: &Record) -> Result<u64, Corruption> {
-        let expected = self.next_seq;
+        let expected = self.at.next_seq;
         let missing = match record.seq.checked_sub(expected) {
             Some(missing) => missing,
-            None if self.seq_is_stored => 0,
+            None if self.inherited => 0,
             None => return Err(Corruption::Sequence { pos: record.pos, seq: record.seq, expected }),
         };
-        self.seq_is_stored = false;
-        self.next_seq = record.seq.saturating_add(1);
+        self.inherited = false;
+        self.at.next_seq = record.seq.saturating_add(1);
         Ok(missing)
     }
 }
@@ -356,6 +433,7 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
     use rand_xoshiro::rand_core::{Rng, SeedableRng};
     use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
 
     const CAPACITY: u64 = 1 << 14;
     const ALL: Budget = Budget { records: 1000, bytes: 1 << 20 };
@@ -377,13 +455,46 @@ mod tests {
         }
     }
 
+    /// Where the lies come from.
+    struct Dice(RefCell<Xoshiro256PlusPlus>);
+
+    impl Dice {
+        fn below(&self, n: u64) -> u64 {
+            self.0.borrow_mut().next_u64() % n
+        }
+
+        /// One time in `n` something arbitrary, else `plausible`.
+        fn rarely(&self, n: u64, plausible: u64) -> u64 {
+            let mut random = self.0.borrow_mut();
+            if random.next_u64().is_multiple_of(n) { random.next_u64() >> (random.next_u64() % 64) } else { plausible }
+        }
+    }
+
+    /// A word that reads differently from time to time.
+    struct LyingWord {
+        dice: Rc<Dice>,
+        one_in: u64,
+        value: Cell<u64>,
+    }
+
+    impl Word for LyingWord {
+        fn load(&self, _: Ordering) -> u64 {
+            self.dice.rarely(self.one_in, self.value.get())
+        }
+
+        fn store(&self, value: u64, _: Ordering) {
+            self.value.set(value);
+        }
+    }
+
     /// A ring of a producer that lies: every load gives other bytes, plausible ones mostly, so that a byte that is checked in one
     /// load and used from another would show. The area itself checks that reads stay in bounds.
     struct Liar {
-        random: RefCell<Xoshiro256PlusPlus>,
+        dice: Rc<Dice>,
         payload: Vec<[u64; 8]>,
-        tail: u64,
-        head: Cell<u64>,
+        tail: LyingWord,
+        head: LyingWord,
+        consumed: [ConsumedWords<LyingWord>; 2],
     }
 
     impl Liar {
@@ -392,63 +503,58 @@ mod tests {
             let payload = (0..CAPACITY / 64).map(|_| std::array::from_fn(|_| random.next_u64())).collect();
             let head = (random.next_u64() >> 40) * 64;
             let used = (random.next_u64() % (CAPACITY / 64 + 1)) * 64;
-            Liar { random: RefCell::new(random), payload, tail: head + used, head: Cell::new(head) }
-        }
-
-        /// One time in `n` something arbitrary, else `plausible`.
-        fn rarely(&self, n: u64, plausible: u64) -> u64 {
-            let mut random = self.random.borrow_mut();
-            if random.next_u64().is_multiple_of(n) { random.next_u64() >> (random.next_u64() % 64) } else { plausible }
-        }
-
-        fn below(&self, n: u64) -> u64 {
-            self.random.borrow_mut().next_u64() % n
+            let dice = Rc::new(Dice(RefCell::new(random)));
+            let word = |one_in, value| LyingWord { dice: dice.clone(), one_in, value: Cell::new(value) };
+            let consumed = [head, 0].map(|head| ConsumedWords {
+                head: word(10, head),
+                next_seq: word(10, 0),
+                records: word(10, 0),
+                rows: word(10, 0),
+            });
+            Liar { payload, tail: word(20, head + used), head: word(u64::MAX, head), consumed, dice }
         }
     }
 
     impl Area for Liar {
+        type Word = LyingWord;
+
         fn capacity(&self) -> u64 {
             CAPACITY
         }
 
-        fn tail(&self) -> u64 {
-            self.rarely(20, self.tail)
+        fn tail(&self) -> &LyingWord {
+            &self.tail
         }
 
-        fn stored_head(&self) -> u64 {
-            self.head.get()
+        fn head(&self) -> &LyingWord {
+            &self.head
         }
 
-        fn stored_next_seq(&self) -> u64 {
-            self.rarely(10, 0)
-        }
-
-        fn release(&self, head: u64, _next_seq: u64) {
-            assert!(head.is_multiple_of(64), "head {head}");
-            self.head.set(head);
+        fn consumed(&self) -> &[ConsumedWords<LyingWord>; 2] {
+            &self.consumed
         }
 
         fn record(&self, pos: u64) -> Record {
-            let shape = Shape::of(&schema());
-            let sections = self.rarely(8, 1 << self.below(6) | 1 << self.below(6)) as u16;
-            let rows = self.rarely(8, self.below(9)) as u32;
+            let (dice, shape) = (&self.dice, Shape::of(&schema()));
+            let sections = dice.rarely(8, 1 << dice.below(6) | 1 << dice.below(6)) as u16;
+            let rows = dice.rarely(8, dice.below(9)) as u32;
             let need = shape.place(sections, rows).map_or(0, |(_, need)| need);
             let rest = CAPACITY - (pos & (CAPACITY - 1));
-            let padding = self.below(6) == 0;
+            let padding = dice.below(6) == 0;
             let mut record = Record {
-                magic: self.rarely(50, wire::RECORD_MAGIC.into()) as u32,
-                kind: self.rarely(50, if padding { 2 } else { 1 }) as u16,
+                magic: dice.rarely(50, wire::RECORD_MAGIC.into()) as u32,
+                kind: dice.rarely(50, if padding { 2 } else { 1 }) as u16,
                 sections,
-                rec_len: self.rarely(12, if padding { rest } else { need + 64 }) as u32,
-                payload_len: self.rarely(12, need) as u32,
-                pos: self.rarely(50, pos),
-                seq: self.rarely(8, pos / 64),
-                ts_ns: self.rarely(2, 5),
+                rec_len: dice.rarely(12, if padding { rest } else { need + 64 }) as u32,
+                payload_len: dice.rarely(12, need) as u32,
+                pos: dice.rarely(50, pos),
+                seq: dice.rarely(8, pos / 64),
+                ts_ns: dice.rarely(2, 5),
                 rows,
                 reserved: [0; 16],
                 crc: 0,
             };
-            record.crc = self.rarely(50, record.expected_crc().into()) as u32;
+            record.crc = dice.rarely(50, record.expected_crc().into()) as u32;
             record
         }
 
@@ -484,16 +590,16 @@ mod tests {
             let mut consumer = Consumer::new(liar, &schema());
             let mut features = 0;
             for _ in 0..20 {
-                let before = consumer.position();
+                let before = consumer.consumed().head;
                 let polled = consumer.poll(ALL, |_| true, |b| check_batch(&b, &mut features));
                 prop_assert!(polled.records <= ALL.records && polled.bytes <= ALL.bytes + CAPACITY);
-                prop_assert_eq!(consumer.position() - before, polled.bytes);
+                prop_assert_eq!(consumer.consumed().head - before, polled.bytes);
                 prop_assert!(polled.used <= CAPACITY);
                 prop_assert!(polled.corruption.is_some() || polled.drained || polled.bytes >= ALL.bytes || polled.records == ALL.records);
                 let _ = consumer.next_ts_ns();
                 if polled.corruption.is_some() {
                     consumer.resync();
-                    prop_assert!(consumer.position().is_multiple_of(64));
+                    prop_assert!(consumer.consumed().head.is_multiple_of(64));
                 }
                 prop_assert!(consumer.backlog() <= CAPACITY);
             }

@@ -10,7 +10,7 @@ mod schema;
 mod segment;
 pub mod wire;
 
-pub use consumer::{Area, Batch, Budget, Consumer, Corruption, Matrix, Polled};
+pub use consumer::{Area, Batch, Budget, Consumed, Consumer, Corruption, Matrix, Polled, Word};
 pub use discovery::{Found, scan};
 pub use schema::{DType, FeatureKind, Schema, SchemaError, Task};
 pub use segment::{Counters, OpenError, Segment, Snapshot};

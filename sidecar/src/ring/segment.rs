@@ -7,7 +7,7 @@ use super::consumer::Area;
 use super::discovery::Found;
 use super::fault::Guard;
 use super::schema::{Schema, SchemaError};
-use super::wire::{self, ConsumerPage, Identity, ProducerPage, Record};
+use super::wire::{self, ConsumedWords, ConsumerPage, Identity, ProducerPage, Record};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -18,7 +18,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
 
 const MAX_SCHEMA_BYTES: u32 = 64 << 20;
@@ -225,7 +225,7 @@ impl Segment {
     }
 
     fn is_spent(&self) -> bool {
-        self.quarantined() || self.tail() == self.stored_head()
+        self.quarantined() || self.tail().load(Relaxed) == self.head().load(Relaxed)
     }
 
     fn producer(&self) -> &ProducerPage {
@@ -248,28 +248,22 @@ impl Segment {
 }
 
 impl Area for Segment {
+    type Word = AtomicU64;
+
     fn capacity(&self) -> u64 {
         self.identity.capacity
     }
 
-    fn tail(&self) -> u64 {
-        // Pairs with the producer's release store of tail: records before it are whole.
-        self.producer().tail.load(Acquire)
+    fn tail(&self) -> &AtomicU64 {
+        &self.producer().tail
     }
 
-    fn stored_head(&self) -> u64 {
-        self.consumer().head.load(Relaxed)
+    fn head(&self) -> &AtomicU64 {
+        &self.consumer().head
     }
 
-    fn stored_next_seq(&self) -> u64 {
-        self.consumer().next_seq.load(Relaxed)
-    }
-
-    fn release(&self, head: u64, next_seq: u64) {
-        let page = self.consumer();
-        page.next_seq.store(next_seq, Relaxed);
-        // Pairs with the producer's acquire load of head: our reads of the record come before its next writes there.
-        page.head.store(head, Release);
+    fn consumed(&self) -> &[ConsumedWords<AtomicU64>; 2] {
+        &self.consumer().consumed
     }
 
     fn record(&self, pos: u64) -> Record {

@@ -141,12 +141,23 @@ pub struct ConsumerPage {
     alone: [u8; 120],
     pub heartbeat_ns: AtomicU64,
     pub consumer_epoch: AtomicU64,
-    pub next_seq: AtomicU64,
     pub resyncs: AtomicU64,
     pub quarantined: AtomicU64,
-    reserved0: [u8; 24],
+    reserved0: [u8; 32],
     pub seen_dropped_records: [AtomicU64; DROP_REASONS],
     pub seen_dropped_rows: [AtomicU64; DROP_REASONS],
+    pub consumed: [ConsumedWords<AtomicU64>; 2],
+}
+
+/// What the consumer had read when its head was at `head`, as it lies in region C.
+#[derive(Debug, Default)]
+#[repr(C)]
+#[expect(missing_docs, reason = "docs/wire-format.md documents each field")]
+pub struct ConsumedWords<W> {
+    pub head: W,
+    pub next_seq: W,
+    pub records: W,
+    pub rows: W,
 }
 
 /// The header before every payload in region D.
@@ -201,10 +212,11 @@ layout!(PRODUCER_PAGE, ProducerPage, 448, "mlw_producer_page", {
     tail: 0, heartbeat_ns: 128, attach_epoch: 136, state: 144, records: 256, rows: 264, bytes: 272,
     next_seq: 280, dropped_records: 320, dropped_rows: 384,
 });
-layout!(CONSUMER_PAGE, ConsumerPage, 320, "mlw_consumer_page", {
-    head: 0, heartbeat_ns: 128, consumer_epoch: 136, next_seq: 144, resyncs: 152, quarantined: 160,
-    seen_dropped_records: 192, seen_dropped_rows: 256,
+layout!(CONSUMER_PAGE, ConsumerPage, 384, "mlw_consumer_page", {
+    head: 0, heartbeat_ns: 128, consumer_epoch: 136, resyncs: 144, quarantined: 152, seen_dropped_records: 192,
+    seen_dropped_rows: 256, consumed: 320,
 });
+layout!(CONSUMED, ConsumedWords<AtomicU64>, 32, "mlw_consumed", { head: 0, next_seq: 8, records: 16, rows: 24 });
 layout!(RECORD, Record, 64, "mlw_record", {
     magic: 0, kind: 4, sections: 6, rec_len: 8, payload_len: 12, pos: 16, seq: 24, ts_ns: 32, rows: 40, crc: 60,
 });
