@@ -115,9 +115,10 @@ struct mlw_consumer_page {
     _Atomic uint64_t resyncs;
     _Atomic uint64_t quarantined;
     uint8_t reserved0[32];
-    _Atomic uint64_t seen_dropped_records[MLW_DROP_REASONS];
-    _Atomic uint64_t seen_dropped_rows[MLW_DROP_REASONS];
+    _Atomic uint64_t accounted_dropped_records[MLW_DROP_REASONS];
+    _Atomic uint64_t accounted_dropped_rows[MLW_DROP_REASONS];
     struct mlw_consumed consumed[2]; /* the one whose head equals `head` is valid */
+    struct mlw_consumed accounted;   /* what stood in reports when a sidecar last stopped in good order */
 };
 
 struct mlw_record {
@@ -149,7 +150,7 @@ struct mlw_record {
     F(bytes, 272) F(next_seq, 280) F(dropped_records, 320) F(dropped_rows, 384)
 #define MLW_CONSUMER_PAGE_FIELDS(F)                                                                   \
     F(head, 0) F(heartbeat_ns, 128) F(consumer_epoch, 136) F(resyncs, 144) F(quarantined, 152)        \
-    F(seen_dropped_records, 192) F(seen_dropped_rows, 256) F(consumed, 320)
+    F(accounted_dropped_records, 192) F(accounted_dropped_rows, 256) F(consumed, 320) F(accounted, 384)
 #define MLW_CONSUMED_FIELDS(F) F(head, 0) F(next_seq, 8) F(records, 16) F(rows, 24)
 #define MLW_RECORD_FIELDS(F)                                                                          \
     F(magic, 0) F(kind, 4) F(sections, 6) F(rec_len, 8) F(payload_len, 12) F(pos, 16) F(seq, 24)      \
@@ -173,7 +174,7 @@ MLW_RECORD_FIELDS(MLW_RECORD_AT)
 static_assert(sizeof(struct mlw_identity) == 256, "identity is 256 bytes");
 static_assert(sizeof(struct mlw_schema) == 64, "schema header is 64 bytes");
 static_assert(sizeof(struct mlw_producer_page) == 448, "producer page is 448 bytes");
-static_assert(sizeof(struct mlw_consumer_page) == 384, "consumer page is 384 bytes");
+static_assert(sizeof(struct mlw_consumer_page) == 416, "consumer page is 416 bytes");
 static_assert(sizeof(struct mlw_consumed) == 32, "what was consumed is 32 bytes");
 static_assert(sizeof(struct mlw_record) == 64, "record header is 64 bytes");
 static_assert(sizeof(_Atomic uint64_t) == 8, "atomics in shared memory are plain words");

@@ -125,7 +125,7 @@ fn backlogs_of_several_producers_land_in_their_own_periods() {
 }
 
 #[test]
-fn a_killed_sidecar_leaves_the_unread_to_the_next() {
+fn a_killed_sidecar_leaves_the_unread_to_the_next_and_what_is_lost_is_counted() {
     let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
     let producer = Producer::open(dir.path(), &Options::default()).unwrap();
     let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
@@ -138,7 +138,9 @@ fn a_killed_sidecar_leaves_the_unread_to_the_next() {
     wait_until_drained(&producer.path());
     sidecar.stop();
     let reports = reports(output.path());
-    assert_eq!((total(&reports, "/rows"), total(&reports, "/losses/missing_records")), (7, 0));
+    assert_eq!(total(&reports, "/rows") + total(&reports, "/losses/crash_rows"), 17);
+    assert_eq!((total(&reports, "/losses/missing_records"), total(&reports, "/losses/dropped_rows")), (0, 0));
+    assert!(reports.iter().all(|report| report["partial"] == true));
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Reader {
     /// Attaches when the first writer has made the ring, then reads what is there.
     fn read(&mut self, dir: &Path, run: &mut Run) {
         if self.consumer.is_none() {
-            let found = scan(dir).unwrap();
+            let found = scan(dir).unwrap().found;
             assert!(found.len() <= 1, "one writer at a time needs one slot: {found:?}");
             let Some(ring) = found.first() else { return };
             let segment = Segment::open(&ring.path, 1 << 30).expect("a named ring is whole");
@@ -124,7 +124,7 @@ fn a_killed_writer_loses_and_forges_nothing() {
         total += run.records;
         in_hand += u64::from(run.records > 0);
     }
-    let counts = Snapshot::read(&scan(dir.path()).unwrap()[0].path).unwrap().counters;
+    let counts = Snapshot::read(&scan(dir.path()).unwrap().found[0].path).unwrap().counters;
     // produced = consumed + dropped + lost in a crash, and the gaps in the sequence say the same.
     let lost_in_crashes = counts.records - total;
     assert!(lost_in_crashes <= kills());

@@ -4,7 +4,7 @@ use crate::config::{Choices, ConfigError, Format};
 use crate::pipeline;
 use crate::ring::{Counters, OpenError, Snapshot, wire};
 use crate::shutdown::Shutdown;
-use crate::sink::Sinks;
+use crate::sink::{HealthFile, Sinks};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use std::fmt::Write as _;
@@ -49,6 +49,9 @@ struct Run {
     /// Directory of the report files [default: mlwatch-metrics]
     #[arg(long, env = "MLWATCH_OUTPUT")]
     output: Option<PathBuf>,
+    /// Directory for what must survive a crash of the sidecar [default: checkpoint in the output directory]
+    #[arg(long, env = "MLWATCH_CHECKPOINT")]
+    checkpoint: Option<PathBuf>,
     /// Report formats [default: native]
     #[arg(long, env = "MLWATCH_FORMAT", value_enum, value_delimiter = ',')]
     format: Option<Vec<Format>>,
@@ -101,7 +104,8 @@ impl Run {
         let settings = self.choices().or(file).settle()?;
         let sinks = Sinks::start(settings.sinks()?)?;
         info!(output = %settings.output.display(), formats = ?settings.formats, "mlwatch {}", env!("CARGO_PKG_VERSION"));
-        let lost = pipeline::run(settings.pipeline, sinks, &Shutdown::on_signals()?)?;
+        let health_file = HealthFile::new(&settings.output);
+        let lost = pipeline::run(settings.pipeline, sinks, health_file, &Shutdown::on_signals()?)?;
         info!(reports_lost = lost, "stopped");
         if lost == 0 { Ok(()) } else { Err(CliError::ReportsLost(lost)) }
     }
@@ -112,6 +116,7 @@ impl Run {
             period: self.period,
             reservoir: self.reservoir,
             output: self.output,
+            checkpoint: self.checkpoint,
             format: self.format,
             agent_id: self.agent_id,
             rotation: None,

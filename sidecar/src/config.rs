@@ -40,6 +40,8 @@ pub struct Choices {
     pub reservoir: Option<u64>,
     /// Directory of the report files.
     pub output: Option<PathBuf>,
+    /// Directory of the checkpoints.
+    pub checkpoint: Option<PathBuf>,
     /// Formats to write.
     pub format: Option<Vec<Format>>,
     /// `agent_id` in MLWatcher's format.
@@ -99,6 +101,7 @@ impl Choices {
             period: self.period.or(other.period),
             reservoir: self.reservoir.or(other.reservoir),
             output: self.output.or(other.output),
+            checkpoint: self.checkpoint.or(other.checkpoint),
             format: self.format.or(other.format),
             agent_id: self.agent_id.or(other.agent_id),
             rotation: self.rotation.or(other.rotation),
@@ -127,6 +130,7 @@ impl Choices {
         let (limits, rotation) = (self.limits.unwrap_or_default(), self.rotation.unwrap_or_default());
         let zeros = [
             ("limits.max_rings", limits.max_rings == 0),
+            ("limits.max_models", limits.max_models == 0),
             ("limits.max_reservoir_rows", limits.max_reservoir_rows == 0),
             ("rotation.max_bytes", rotation.max_bytes == 0),
             ("rotation.max_age", rotation.max_age.is_zero()),
@@ -135,14 +139,16 @@ impl Choices {
         if let Some((name, _)) = zeros.iter().find(|(_, zero)| *zero) {
             return Err(ConfigError::Zero(name));
         }
+        let output = self.output.unwrap_or_else(|| DEFAULT_OUTPUT.into());
         Ok(Settings {
             pipeline: pipeline::Settings {
                 dir: self.dir.unwrap_or_else(|| DEFAULT_DIR.into()),
                 period,
                 reservoir_rows: self.reservoir,
+                checkpoint: self.checkpoint.unwrap_or_else(|| output.join("checkpoint")),
                 limits,
             },
-            output: self.output.unwrap_or_else(|| DEFAULT_OUTPUT.into()),
+            output,
             formats,
             agent_id: self.agent_id.unwrap_or_else(host_name),
             rotation,

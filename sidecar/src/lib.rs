@@ -11,12 +11,16 @@
 //! - [`report`]: a closed period as plain data; all that a sink sees.
 //! - [`sink`]: where reports go.
 //! - [`pipeline`]: the loop that introduces them to each other.
+//! - [`checkpoint`]: what a SIGKILL of the sidecar leaves to the next one.
+//! - [`health`]: what the sidecar says of itself.
 //! - [`config`], [`cli`], [`shutdown`]: settings in, subcommands, one signal heard everywhere.
 //!
 //! Who may know whom is a test: `tests/architecture.rs`.
 
+pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod health;
 pub mod period;
 pub mod pipeline;
 pub mod profile;

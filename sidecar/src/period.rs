@@ -7,6 +7,7 @@
 //!
 //! At most [`MOST_OPEN`] periods are open, whatever time stamps producers invent.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tracing::warn;
 
@@ -32,8 +33,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).map_err(|_| help())
 }
 
+/// Writes Unix time in ns as RFC 3339, always with milliseconds, so that it sorts as text.
+pub fn utc<S: serde::Serializer>(ns: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(*ns)).map_err(serde::ser::Error::custom)?;
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
 /// One interval of Unix time, in ns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Period {
     /// First instant.
     pub start_ns: u64,
@@ -82,6 +89,42 @@ impl<T> Periods<T> {
     pub fn new(length: Duration, started_ns: u64, now_ns: u64) -> Periods<T> {
         let length_ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX).max(1);
         Periods { length_ns, open: Vec::new(), closed_before: None, started_ns, watched_ns: now_ns }
+    }
+
+    /// Goes on with periods that a dead sidecar left open, by their start, and does not open again what it had closed before
+    /// `closed_before_ns`. `false`, and nothing done, if these cannot have been open: too many, not ascending, not on our grid.
+    pub fn revive(&mut self, open: Vec<(u64, T)>, closed_before_ns: Option<u64>) -> bool {
+        let ascending = open.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let on_grid = open.iter().all(|(start_ns, _)| start_ns.is_multiple_of(self.length_ns));
+        if open.len() > MOST_OPEN || !ascending || !on_grid {
+            return false;
+        }
+        self.open = open.into_iter().map(|(start_ns, collected)| (start_ns / self.length_ns, collected)).collect();
+        self.closed_before = closed_before_ns.map(|ns| ns / self.length_ns);
+        true
+    }
+
+    /// Start and collection of every open period.
+    pub fn open_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
+        self.open.iter_mut().map(|(index, collected)| (*index * self.length_ns, collected))
+    }
+
+    /// Every open period's collection.
+    pub fn open(&self) -> impl Iterator<Item = &T> {
+        self.open.iter().map(|(_, collected)| collected)
+    }
+
+    /// Periods that start before are closed for good.
+    pub fn closed_before_ns(&self) -> Option<u64> {
+        self.closed_before.map(|index| index.saturating_mul(self.length_ns))
+    }
+
+    /// Whether `close_due` would close anything, which costs more to do than to ask.
+    pub fn has_due(&self, now_ns: u64, empty: bool) -> bool {
+        let due_before = now_ns.saturating_sub(GRACE.as_nanos() as u64) / self.length_ns;
+        let first_empty = self.closed_before.unwrap_or(0).max(self.watched_ns / self.length_ns);
+        let set_back = self.closed_before.is_some_and(|index| index > now_ns / self.length_ns + 1);
+        set_back || (empty && first_empty < due_before) || self.open.iter().any(|(index, _)| *index < due_before)
     }
 
     /// The open period for a record. May have to close the oldest to make room.

@@ -5,22 +5,28 @@
 //! the rings fill, and their producers count what they drop.
 
 mod intake;
+mod model;
+mod naps;
 
 pub use intake::rows_of;
 
-use crate::period::{MOST_OPEN, Period, Periods, Timing};
-use crate::profile::{Losses, Profile, Rows, Spec};
+use crate::checkpoint::{Mark, Receipt, Saved, Store};
+use crate::health::{self, Health};
+use crate::period::{MOST_OPEN, Period};
+use crate::profile::{Profile, Spec};
 use crate::report::Report;
-use crate::ring::{self, Found, Segment, wire};
+use crate::ring::wire::{self, Identity};
+use crate::ring::{self, Found, OpenError, Schema, Segment};
 use crate::shutdown::Shutdown;
-use crate::sink::Sinks;
+use crate::sink::{HealthFile, Sinks};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use intake::Intake;
+use model::Model;
+use naps::Naps;
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::{info, warn};
@@ -34,6 +40,8 @@ pub struct Settings {
     pub period: Option<Duration>,
     /// Rows in the sample; `None` = the producer's wish, or [`DEFAULT_RESERVOIR`].
     pub reservoir_rows: Option<u64>,
+    /// What survives a SIGKILL lies here.
+    pub checkpoint: PathBuf,
     /// What producers may ask for.
     pub limits: Limits,
 }
@@ -46,6 +54,16 @@ pub struct Limits {
     pub max_rings: usize,
     /// Bytes of one ring file.
     pub max_ring_bytes: u64,
+    /// Bytes of all rings together.
+    pub max_mapped_bytes: u64,
+    /// Models reported at a time.
+    pub max_models: usize,
+    /// Classes of one stream.
+    pub max_classes: usize,
+    /// Features of one stream.
+    pub max_features: usize,
+    /// Bytes of one profile: the sample is cut to fit.
+    pub max_profile_bytes: u64,
     /// Rows in a sample, when the producer wishes for one.
     pub max_reservoir_rows: u64,
     /// How long a drained ring without a producer is kept for the next one.
@@ -61,6 +79,11 @@ impl Default for Limits {
         Limits {
             max_rings: 256,
             max_ring_bytes: 1 << 30,
+            max_mapped_bytes: 16 << 30,
+            max_models: 256,
+            max_classes: wire::MAX_CLASSES as usize,
+            max_features: 1 << 16,
+            max_profile_bytes: 1 << 30,
             max_reservoir_rows: 1 << 20,
             keep_abandoned: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(20),
@@ -74,34 +97,86 @@ pub const DEFAULT_PERIOD: Duration = Duration::from_secs(60);
 pub const DEFAULT_RESERVOIR: u64 = 16_384;
 /// Shortest period.
 pub const MIN_PERIOD: Duration = Duration::from_millis(100);
+/// Longest period a producer may wish for; an operator may say what he likes.
+const LONGEST_WISH: Duration = Duration::from_secs(24 * 3600);
 
 const SCAN_EVERY: Duration = Duration::from_secs(1);
-const COUNT_LOSSES_EVERY: Duration = Duration::from_millis(100);
 const CLOSE_EVERY: Duration = Duration::from_millis(20);
-const FIRST_NAP: Duration = Duration::from_micros(50);
-/// Bounds of the nap that an idle sidecar works up to.
-const LONGEST_NAP: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
-/// A nap is short enough that a ring filling at this rate does not overflow meanwhile, with room to spare.
-const ASSUMED_FILL_RATE: u64 = 1 << 30;
-/// Closed profiles that may wait for the closing thread.
+/// While something comes in, and while nothing does.
+const COUNT_LOSSES_EVERY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+/// A turn's time for opening rings: a huge schema takes its time, and others wait meanwhile.
+const MOST_ATTACHING: Duration = Duration::from_millis(4);
+/// A file that was refused is looked at again after a second, then after twice as long, up to this.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
+/// Closed periods that may wait for a slow disk to commit them. With more, the tail waits too.
+const MOST_CLOSED: usize = 64;
+/// What waits for the closing thread.
 const CLOSING_QUEUE: usize = 4;
-/// Open, waiting to be closed, and being closed.
-const PROFILES_OF_A_MODEL: u64 = (MOST_OPEN + CLOSING_QUEUE + 1) as u64;
+/// Waiting to be closed, and being closed, over all models.
+const PROFILES_CLOSING: u64 = CLOSING_QUEUE as u64 + 1;
 
-/// Runs until told to stop. Returns how many reports the sinks lost.
-pub fn run(settings: Settings, sinks: Sinks, shutdown: &Shutdown) -> io::Result<u64> {
-    info!(dir = %settings.dir.display(), exists = settings.dir.exists(), "waiting for rings");
-    let (closing, closed) = bounded(CLOSING_QUEUE);
-    let closer = thread::Builder::new().name("closing".into()).spawn(move || close_all(&closed, sinks))?;
-    let mut tail = Tail::new(settings, closing);
-    tail.run(|| shutdown.requested() || closer.is_finished());
-    drop(tail);
-    closer.join().map_err(|_| io::Error::other("the closing thread panicked"))
+/// For the closing thread.
+enum ToClose {
+    Period(Box<Closed>),
+    Health(Box<Health>),
 }
 
-fn close_all(closed: &Receiver<(Period, Profile)>, mut sinks: Sinks) -> u64 {
-    for (period, profile) in closed {
-        sinks.send(Report::of(period, &profile, wire::DROP_REASON_NAMES));
+/// A period that is over. The receipt goes when its report is delivered.
+struct Closed {
+    period: Period,
+    profile: Profile,
+    receipt: Option<Receipt>,
+}
+
+/// Where closed periods go, to be committed before they are reported, and their checkpoints.
+struct Outlet<'a> {
+    closed: &'a mut Vec<Closed>,
+    store: &'a Store,
+}
+
+/// Runs until told to stop. Returns how many reports the sinks lost.
+pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: &Shutdown) -> io::Result<u64> {
+    let (store, saved) = Store::open(&settings.checkpoint)?;
+    info!(dir = %settings.dir.display(), exists = settings.dir.exists(), "waiting for rings");
+    let (closing, closed) = bounded(CLOSING_QUEUE);
+    let close = move || close_all(&closed, sinks, &health_file);
+    let closer = thread::Builder::new().name("closing".into()).spawn(close)?;
+    let mut tail = Tail::new(settings, closing, store);
+    tail.revive(saved);
+    tail.run(|| shutdown.requested() || closer.is_finished());
+    let Tail { closing, intakes, models, store, .. } = tail;
+    drop(closing);
+    let lost = closer.join().map_err(|_| io::Error::other("the closing thread panicked"))?;
+    // Every report is delivered. Killed before here, the next sidecar finds the checkpoints; after, that all is accounted for.
+    intakes.iter().for_each(Intake::account);
+    models.values().for_each(|model| model.retire(&store));
+    store.finish();
+    Ok(lost)
+}
+
+fn close_all(closed: &Receiver<ToClose>, mut sinks: Sinks, health_file: &HealthFile) -> u64 {
+    let mut unwritable = false;
+    for to_close in closed {
+        match to_close {
+            ToClose::Period(closed) => {
+                let Closed { period, profile, receipt } = *closed;
+                if let Some(receipt) = &receipt {
+                    receipt.wait_until_committed();
+                }
+                sinks.send(Report::of(period, &profile, wire::DROP_REASON_NAMES), receipt);
+            }
+            ToClose::Health(mut health) => {
+                health.reports_lost = sinks.lost();
+                let written = health_file.write(&health);
+                if let Err(why) = written.as_ref().map_err(ToString::to_string)
+                    && !unwritable
+                {
+                    warn!(%why, "cannot write health.json");
+                }
+                unwritable = written.is_err();
+            }
+        }
     }
     sinks.finish()
 }
@@ -130,76 +205,120 @@ impl Timer {
     }
 }
 
+/// A file that is not read.
+struct Refused {
+    why: String,
+    again: Instant,
+    wait: Duration,
+}
+
 struct Tail {
     settings: Settings,
     started_ns: u64,
     /// Why the directory cannot be read, so that it is said once and not every second.
     unreadable: Option<String>,
+    /// Found, and not yet opened.
+    candidates: VecDeque<Found>,
     intakes: Vec<Intake>,
     models: BTreeMap<u64, Model>,
     next_model: u64,
-    /// Why a file is not read, so that it is said once and not every second.
-    refused: HashMap<Found, String>,
-    closing: Sender<(Period, Profile)>,
+    refused: HashMap<Found, Refused>,
+    /// Of rings that a dead sidecar had read.
+    marks: HashMap<[u8; 16], Mark>,
+    health: Health,
+    /// Not yet handed over.
+    closed: Vec<Closed>,
+    closing: Sender<ToClose>,
+    store: Store,
 }
 
 impl Tail {
-    fn new(settings: Settings, closing: Sender<(Period, Profile)>) -> Tail {
+    fn new(settings: Settings, closing: Sender<ToClose>, store: Store) -> Tail {
+        let started_ns = now_ns();
         Tail {
             settings,
-            started_ns: now_ns(),
+            started_ns,
             unreadable: None,
+            candidates: VecDeque::new(),
             intakes: Vec::new(),
             models: BTreeMap::new(),
             next_model: 0,
             refused: HashMap::new(),
+            marks: HashMap::new(),
+            health: Health::new(started_ns),
+            closed: Vec::new(),
             closing,
+            store,
+        }
+    }
+
+    /// Goes on with what a dead sidecar left, as far as the settings are still the same.
+    fn revive(&mut self, saved: Vec<Saved>) {
+        for saved in saved {
+            self.marks.extend(saved.model.marks.iter().map(|mark| (mark.uuid, mark.clone())));
+            let mut out = Outlet { closed: &mut self.closed, store: &self.store };
+            let mut model = Model::revived(saved, self.started_ns, &mut out);
+            let other = |wanted: Option<bool>| wanted == Some(false);
+            let other_settings = other(self.settings.period.map(|period| period == model.period))
+                || other(self.settings.reservoir_rows.map(|rows| rows == model.reservoir_rows));
+            if other_settings {
+                info!(model = model.spec.model, "the settings have changed: its open periods are closed early");
+                model.close_all(&mut out);
+            }
+            self.models.insert(self.next_model, model);
+            self.next_model += 1;
         }
     }
 
     fn run(&mut self, stop: impl Fn() -> bool) {
-        let (mut scan, mut losses, mut close) =
-            (Timer::new(SCAN_EVERY), Timer::new(COUNT_LOSSES_EVERY), Timer::new(CLOSE_EVERY));
-        let mut nap = FIRST_NAP;
+        let mut scan = Timer::new(SCAN_EVERY);
+        let mut close = Timer::new(CLOSE_EVERY);
+        let mut losses = COUNT_LOSSES_EVERY.map(Timer::new);
+        let mut health = Timer::new(HEALTH_EVERY);
+        let (mut naps, mut last_turn, mut busy) = (Naps::new(), Instant::now(), false);
         while !stop() {
             let now = Instant::now();
             if scan.is_due(now) {
                 self.scan();
+                naps.fit(self.intakes.iter().map(Intake::fill));
             }
-            let moved = self.poll();
-            if losses.is_due(now) {
+            let moved = self.attach_for(MOST_ATTACHING) | self.poll(now - last_turn);
+            last_turn = now;
+            busy |= moved;
+            if losses[usize::from(!busy)].is_due(now) {
                 self.count_losses();
+                busy = false;
             }
             if close.is_due(now) {
                 self.close_due();
             }
-            nap = if moved { FIRST_NAP } else { (nap * 2).min(self.longest_nap()) };
-            if !moved {
-                thread::sleep(nap);
+            self.commit_due(now);
+            if health.is_due(now) {
+                self.publish_health();
+            }
+            if moved {
+                naps.wake();
+            } else {
+                thread::sleep(naps.next());
             }
         }
         self.stop();
     }
 
-    fn longest_nap(&self) -> Duration {
-        let smallest = self.intakes.iter().map(Intake::capacity).min();
-        let fill_time = smallest.map(|bytes| Duration::from_secs_f64(bytes as f64 / ASSUMED_FILL_RATE as f64));
-        fill_time.unwrap_or(LONGEST_NAP.1).clamp(LONGEST_NAP.0, LONGEST_NAP.1)
-    }
-
     /// Polls every ring once. Whether anything was there. With nothing anywhere, a load for each ring is all it costs.
-    fn poll(&mut self) -> bool {
+    fn poll(&mut self, elapsed: Duration) -> bool {
         if !self.intakes.iter().any(Intake::has_news) {
             return false;
         }
         let now = now_ns();
         let horizons = self.horizons(now);
+        let mut out = Outlet { closed: &mut self.closed, store: &self.store };
         let mut moved = false;
         for intake in &mut self.intakes {
             let model = self.models.get_mut(&intake.model).expect("a model lives as long as its rings");
             let until = horizons.get(&intake.model).copied().unwrap_or(u64::MAX);
-            moved |= intake.poll(now, until, |instance, ts_ns, rows| {
-                model.feed(instance, ts_ns, &rows, now, &self.closing);
+            moved |= intake.poll(now, until, elapsed, &mut self.health, |instance, ts_ns, rows| {
+                model.feed(instance, ts_ns, &rows, now, &mut out);
             });
         }
         moved
@@ -218,43 +337,100 @@ impl Tail {
 
     fn count_losses(&mut self) {
         let now = now_ns();
+        let mut out = Outlet { closed: &mut self.closed, store: &self.store };
         for intake in &mut self.intakes {
             intake.beat(now);
             let model = self.models.get_mut(&intake.model).expect("a model lives as long as its rings");
-            if let Some(losses) = intake.new_losses() {
-                model.lose(&losses, now, &self.closing);
+            if let Some(losses) = intake.new_losses(&mut self.health) {
+                model.lose(&losses, now, &mut out);
             }
         }
     }
 
     fn close_due(&mut self) {
         let now = now_ns();
+        let mut out = Outlet { closed: &mut self.closed, store: &self.store };
         for (id, model) in &mut self.models {
             let of_model = || self.intakes.iter().filter(|intake| intake.model == *id);
-            let waiting_from = of_model().filter_map(|intake| intake.waiting_from(now)).min();
-            let attached = of_model().any(|intake| intake.attached);
-            model.close_due(now, waiting_from, attached, &self.closing);
+            if model.periods.has_due(now, true) {
+                let waiting_from = of_model().filter_map(|intake| intake.waiting_from(now)).min();
+                let attached = of_model().any(|intake| intake.attached);
+                model.close_due(now, waiting_from, attached, &mut out);
+            }
         }
+    }
+
+    /// Commits the models that are due, as long as the disk keeps up, and hands over the closed periods that are committed.
+    fn commit_due(&mut self, now: Instant) {
+        if self.models.values_mut().any(|model| model.commit_is_due(now)) {
+            // A ring's mark says that its gaps are in the profiles too.
+            self.count_losses();
+            let waited_enough = self.closed.len() > MOST_CLOSED;
+            for (id, model) in &mut self.models {
+                let must = model.has_closed() && waited_enough;
+                if model.commit_is_due(now) && (must || self.store.has_room()) {
+                    let marks = self.intakes.iter().filter(|intake| intake.model == *id).map(Intake::mark).collect();
+                    model.commit(marks, &self.store, now);
+                }
+            }
+        }
+        if !self.models.values().any(Model::has_closed) {
+            self.hand_over_closed();
+        }
+    }
+
+    fn hand_over_closed(&mut self) {
+        for closed in self.closed.drain(..) {
+            if self.closing.send(ToClose::Period(Box::new(closed))).is_err() {
+                warn!("the closing thread is gone: report lost");
+            }
+        }
+    }
+
+    fn publish_health(&mut self) {
+        let work = self.store.work().done();
+        self.health.time = now_ns();
+        self.health.rings = self.intakes.len() as u64;
+        self.health.mapped_bytes = self.intakes.iter().map(Intake::mapped_bytes).sum();
+        self.health.models = self.models.len() as u64;
+        self.health.memory_bytes_at_most = self.memory_at_most();
+        self.health.checkpoints = health::Checkpoints {
+            written: work.written,
+            failed: work.failed,
+            bytes: work.bytes,
+            tail_seconds: work.tail_time.as_secs_f64(),
+            writer_seconds: work.writer_time.as_secs_f64(),
+        };
+        // Only the newest counts: one that finds the closing thread busy is made up for by the next.
+        let _ = self.closing.try_send(ToClose::Health(Box::new(self.health.clone())));
+    }
+
+    /// The open profiles of every model, and the closing ones, which may all be of the largest.
+    fn memory_at_most(&self) -> u64 {
+        let bytes = || self.models.values().map(Model::profile_bytes);
+        let open = bytes().fold(0u64, u64::saturating_add).saturating_mul(MOST_OPEN as u64);
+        open.saturating_add(bytes().max().unwrap_or(0).saturating_mul(PROFILES_CLOSING))
     }
 
     /// Looks for new rings, and lets go of those that are gone.
     fn scan(&mut self) {
-        let found = match ring::scan(&self.settings.dir) {
-            Ok(found) => found,
+        let listing = match ring::scan(&self.settings.dir) {
+            Ok(listing) => listing,
             Err(why) => return self.say_unreadable(why.to_string()),
         };
         self.unreadable = None;
+        let now = Instant::now();
+        let found = &listing.found;
         self.refused.retain(|refused, _| found.contains(refused));
-        for new in &found {
-            // By file and not by name: a ring may have two names, or have got another one.
-            if !self.intakes.iter().any(|intake| intake.found.file == new.file) {
-                self.attach(new);
-            }
-        }
+        let refused_still = |new: &Found| self.refused.get(new).is_some_and(|refused| now < refused.again);
+        // By file and not by name: a ring may have two names, or have got another one.
+        let known = |new: &Found| self.intakes.iter().any(|intake| intake.found.file == new.file);
+        self.candidates = found.iter().filter(|new| !known(new) && !refused_still(new)).cloned().collect();
         let now = now_ns();
         for intake in &mut self.intakes {
-            let named = found.iter().any(|found| found.file == intake.found.file);
-            intake.look_around(now, named, self.settings.limits.keep_abandoned);
+            let listed = found.iter().any(|found| found.file == intake.found.file);
+            let named = listed || (listing.cut && intake.found.is_there());
+            intake.look_around(now, named, self.settings.limits.keep_abandoned, &mut self.health);
         }
         self.let_go();
     }
@@ -267,148 +443,180 @@ impl Tail {
         }
     }
 
-    fn attach(&mut self, found: &Found) {
-        let limits = &self.settings.limits;
-        let opened = if self.intakes.len() < limits.max_rings {
-            Segment::open_found(found, limits.max_ring_bytes).map_err(|why| why.to_string())
-        } else {
-            Err(format!("{} rings are read already: raise limits.max_rings", limits.max_rings))
-        };
-        match opened {
-            Ok(segment) => {
-                self.refused.remove(found);
-                let model = self.model_for(&segment);
-                self.intakes.push(Intake::new(segment, found.clone(), model));
-            }
-            Err(why) => {
-                if self.refused.get(found) != Some(&why) {
-                    warn!(ring = %found.path.display(), %why, "not read");
-                    self.refused.insert(found.clone(), why);
-                }
+    /// Opens what was found: usually all of it, so that backlogs are read side by side. Whether there was any.
+    fn attach_for(&mut self, most: Duration) -> bool {
+        let (start, any) = (Instant::now(), !self.candidates.is_empty());
+        while start.elapsed() < most
+            && let Some(found) = self.candidates.pop_front()
+        {
+            self.attach(found);
+        }
+        any
+    }
+
+    fn attach(&mut self, found: Found) {
+        let by_another_name = self.intakes.iter().any(|intake| intake.found.file == found.file);
+        if !by_another_name {
+            let accept = |id: &Identity, schema: &Schema| self.accept(id, schema);
+            match Segment::open_found(&found, self.settings.limits.max_ring_bytes, accept) {
+                Ok(segment) => self.take_in(segment, found),
+                Err(why) => self.refuse(found, &why),
             }
         }
     }
 
+    fn take_in(&mut self, segment: Segment, found: Found) {
+        self.refused.remove(&found);
+        let model = self.model_for(&segment);
+        let mark = self.marks.get(&segment.identity().uuid);
+        self.intakes.push(Intake::new(segment, found, model, mark));
+    }
+
+    fn refuse(&mut self, found: Found, why: &OpenError) {
+        let text = why.to_string();
+        let before = self.refused.remove(&found);
+        let wait = before.as_ref().map_or(SCAN_EVERY, |before| (before.wait * 2).min(LONGEST_REFUSAL));
+        // The other sidecar may be the one that we are taking over from.
+        let wait = if matches!(why, OpenError::InUse) { SCAN_EVERY } else { wait };
+        if before.is_none_or(|before| before.why != text) {
+            health::count(&mut self.health.refused, why.reason(), 1);
+            warn!(ring = %found.path.display(), why = %text, reason = why.reason(), "not read");
+        }
+        self.refused.insert(found, Refused { why: text, again: Instant::now() + wait, wait });
+    }
+
+    /// What speaks against a sound ring, before it is mapped.
+    fn accept(&self, id: &Identity, schema: &Schema) -> Result<(), OpenError> {
+        let limits = &self.settings.limits;
+        let refuse = |limit, why: String| Err(OpenError::Limit { limit, why });
+        let mapped = self.intakes.iter().map(Intake::mapped_bytes).sum::<u64>().saturating_add(id.file_len);
+        let (classes, features) = (schema.class_names.len(), schema.feature_names.len());
+        if self.intakes.len() >= limits.max_rings {
+            return refuse("max_rings", format!("{} rings are read already: raise limits.max_rings", limits.max_rings));
+        }
+        if mapped > limits.max_mapped_bytes {
+            let most = limits.max_mapped_bytes;
+            return refuse(
+                "max_mapped_bytes",
+                format!(
+                    "with it {mapped} bytes of rings would be mapped, at most {most}: raise limits.max_mapped_bytes"
+                ),
+            );
+        }
+        if classes > limits.max_classes {
+            let most = limits.max_classes;
+            return refuse(
+                "max_classes",
+                format!("it has {classes} classes, at most {most}: raise limits.max_classes"),
+            );
+        }
+        if features > limits.max_features {
+            let most = limits.max_features;
+            return refuse(
+                "max_features",
+                format!("it has {features} features, at most {most}: raise limits.max_features"),
+            );
+        }
+        let spec = intake::spec_of(schema);
+        let known = self.models.values().any(|model| *model.spec == spec);
+        if !known && self.models.len() >= limits.max_models {
+            let most = limits.max_models;
+            return refuse("max_models", format!("{most} models are reported already: raise limits.max_models"));
+        }
+        let least = Profile::bytes(&spec, 1, value_bytes(schema));
+        if least > limits.max_profile_bytes {
+            let most = limits.max_profile_bytes;
+            return refuse(
+                "max_profile_bytes",
+                format!(
+                    "its profile takes {least} bytes even without a sample, at most {most}: raise limits.max_profile_bytes"
+                ),
+            );
+        }
+        Ok(())
+    }
+
     /// Rings with equal specs feed one model. The first ring's wishes count.
     fn model_for(&mut self, segment: &Segment) -> u64 {
-        let (schema, settings) = (segment.schema(), &self.settings);
+        let schema = segment.schema();
         let spec = intake::spec_of(schema);
         let known = self.models.iter().find(|(_, model)| *model.spec == spec).map(|(id, _)| *id);
-        let id = known.unwrap_or(self.next_model);
-        let model = self.models.entry(id).or_insert_with(|| {
-            let wished_rows = schema.reservoir_rows.map(|rows| rows.min(settings.limits.max_reservoir_rows));
-            let period = settings.period.or(schema.period).unwrap_or(DEFAULT_PERIOD).max(MIN_PERIOD);
-            let rows = settings.reservoir_rows.or(wished_rows).unwrap_or(DEFAULT_RESERVOIR);
-            Model::new(spec, period, rows, self.started_ns)
-        });
-        self.next_model = self.next_model.max(id + 1);
-        let value_bytes = schema.proba_dtype.size().max(schema.feature_dtype.size()).max(4);
-        let bytes = Profile::bytes(&model.spec, model.reservoir_rows, value_bytes).saturating_mul(PROFILES_OF_A_MODEL);
+        let id = known.unwrap_or_else(|| self.add_model(spec, schema));
+        let model = self.models.get_mut(&id).expect("known, or just added");
+        model.value_bytes = model.value_bytes.max(value_bytes(schema));
+        let (model, memory_bytes_at_most) = (&self.models[&id], self.memory_at_most());
         info!(
             ring = %segment.path().display(),
             model = model.spec.model,
             version = model.spec.version,
             period = ?model.period,
             reservoir_rows = model.reservoir_rows,
-            model_bytes_at_most = bytes,
+            profile_bytes_at_most = model.profile_bytes(),
+            memory_bytes_at_most,
             "attached"
         );
         id
     }
 
+    fn add_model(&mut self, spec: Spec, schema: &Schema) -> u64 {
+        let settings = &self.settings;
+        let wished_rows = schema.reservoir_rows.map(|rows| rows.min(settings.limits.max_reservoir_rows));
+        let wished_period = schema.period.map(|period| period.min(LONGEST_WISH));
+        let period = settings.period.or(wished_period).unwrap_or(DEFAULT_PERIOD).max(MIN_PERIOD);
+        let rows = settings.reservoir_rows.or(wished_rows).unwrap_or(DEFAULT_RESERVOIR);
+        let most = Profile::rows_within(&spec, settings.limits.max_profile_bytes, value_bytes(schema));
+        let times = [self.started_ns, now_ns()];
+        let model = Model::new(spec, period, rows.min(most), times, self.store.new_checkpoint());
+        let id = self.next_model;
+        self.next_model += 1;
+        self.models.insert(id, model);
+        id
+    }
+
     fn let_go(&mut self) {
         self.count_losses();
-        self.intakes.retain(|intake| {
-            if intake.is_over() {
-                info!(ring = %intake.found.path.display(), "let go");
+        for over in self.intakes.extract_if(.., |intake| intake.is_over()) {
+            info!(ring = %over.found.path.display(), "let go");
+            // Should it get a name again, what was read of it is not lost.
+            over.account();
+            self.marks.remove(&over.uuid());
+        }
+        let fed = |id: &u64| self.intakes.iter().any(|intake| intake.model == *id);
+        self.models.retain(|id, model| {
+            let over = model.is_idle() && !fed(id);
+            if over {
+                model.retire(&self.store);
             }
-            !intake.is_over()
+            !over
         });
-        let intakes = &self.intakes;
-        self.models.retain(|id, model| !model.is_idle() || intakes.iter().any(|intake| intake.model == *id));
     }
 
     /// Drains what the rings hold now, and closes the open periods early.
     fn stop(&mut self) {
         let start = Instant::now();
         self.scan();
+        self.attach_for(self.settings.limits.drain_timeout);
         let ends: Vec<u64> = self.intakes.iter().map(Intake::end).collect();
         let drained = |intakes: &[Intake]| intakes.iter().zip(&ends).all(|(intake, end)| intake.has_reached(*end));
         while !drained(&self.intakes) && start.elapsed() < self.settings.limits.drain_timeout {
-            self.poll();
+            self.poll(Duration::ZERO);
             self.close_due();
+            self.commit_due(Instant::now());
         }
         self.count_losses();
+        let mut out = Outlet { closed: &mut self.closed, store: &self.store };
         for model in self.models.values_mut() {
-            model.close_all(&self.closing);
+            model.close_all(&mut out);
         }
+        for (id, model) in &mut self.models {
+            let marks = self.intakes.iter().filter(|intake| intake.model == *id).map(Intake::mark).collect();
+            model.commit(marks, &self.store, start);
+        }
+        self.hand_over_closed();
+        self.publish_health();
     }
 }
 
-/// One model's open periods.
-struct Model {
-    spec: Arc<Spec>,
-    period: Duration,
-    reservoir_rows: u64,
-    seed: u64,
-    periods: Periods<Profile>,
-}
-
-impl Model {
-    fn new(spec: Spec, period: Duration, reservoir_rows: u64, started_ns: u64) -> Model {
-        let name = [spec.model.as_bytes(), &[0], spec.version.as_bytes()].concat();
-        let seed = u64::from(crc32c::crc32c(&name)) << 32;
-        Model {
-            spec: Arc::new(spec),
-            period,
-            reservoir_rows,
-            seed,
-            periods: Periods::new(period, started_ns, now_ns()),
-        }
-    }
-
-    /// The sample of a period is seeded by model and period: the same records give the same sample.
-    fn opener(&self) -> impl Fn(u64) -> Profile + use<> {
-        let (spec, rows, seed) = (self.spec.clone(), self.reservoir_rows, self.seed);
-        move |start_ns| Profile::new(spec.clone(), rows, seed ^ start_ns)
-    }
-
-    fn feed(&mut self, instance: &str, ts_ns: u64, rows: &Rows<'_>, now_ns: u64, closing: &Sender<(Period, Profile)>) {
-        let open = self.opener();
-        let (profile, timing) = self.periods.route(ts_ns, now_ns, open, |p, c| hand_over(closing, p, c));
-        match timing {
-            Timing::InTime => {}
-            Timing::Late => profile.losses.late_rows += rows.count as u64,
-            Timing::Early => profile.losses.early_rows += rows.count as u64,
-        }
-        if !profile.instances.contains(instance) {
-            profile.instances.insert(instance.to_owned());
-        }
-        profile.update(rows);
-    }
-
-    fn lose(&mut self, losses: &Losses, now_ns: u64, closing: &Sender<(Period, Profile)>) {
-        let open = self.opener();
-        let profile = self.periods.newest(now_ns, open, |p, c| hand_over(closing, p, c));
-        profile.losses.add(losses);
-    }
-
-    fn close_due(&mut self, now: u64, waiting_from: Option<u64>, attached: bool, closing: &Sender<(Period, Profile)>) {
-        let open = self.opener();
-        self.periods.close_due(now, waiting_from, attached, open, |p, c| hand_over(closing, p, c));
-    }
-
-    fn close_all(&mut self, closing: &Sender<(Period, Profile)>) {
-        self.periods.close_all(|p, c| hand_over(closing, p, c));
-    }
-
-    fn is_idle(&self) -> bool {
-        self.periods.is_empty()
-    }
-}
-
-fn hand_over(closing: &Sender<(Period, Profile)>, period: Period, profile: Profile) {
-    if closing.send((period, profile)).is_err() {
-        warn!("the closing thread is gone: report lost");
-    }
+fn value_bytes(schema: &Schema) -> u64 {
+    schema.proba_dtype.size().max(schema.feature_dtype.size()).max(4)
 }

@@ -5,12 +5,13 @@ use crate::stats::{
     with_view,
 };
 use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// What the columns mean. Streams with equal specs are one model to the reports.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// The model's name.
     pub model: String,
@@ -27,7 +28,7 @@ pub struct Spec {
 }
 
 /// One feature column.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feature {
     /// Its name.
     pub name: String,
@@ -74,19 +75,29 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Slots remembered as changed before they are sorted out, however small the sample.
+const MOST_CHANGES: u64 = 1024;
+
 /// Rows taken at a time: a record of many narrow rows must not make the scratch grow with it.
 const CHUNK: usize = 4096;
+
+/// Instances named in a report: a producer that invents a new one for every ring must not fill the memory.
+pub const MOST_INSTANCES: usize = 256;
 
 /// How many reasons a drop can have; their names belong to the wire format.
 pub const DROP_REASONS: usize = 5;
 
 /// What did not come through as it should, counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
     /// Records the producers dropped, by reason.
     pub dropped_records: [u64; DROP_REASONS],
     /// Rows the producers dropped, by reason.
     pub dropped_rows: [u64; DROP_REASONS],
+    /// Records that a killed sidecar had read and nobody reports.
+    pub crash_records: u64,
+    /// Their rows.
+    pub crash_rows: u64,
     /// Sequence numbers that never came.
     pub missing_records: u64,
     /// Times a ring was corrupt and its content given up.
@@ -106,6 +117,8 @@ impl Losses {
             self.dropped_records[reason] = self.dropped_records[reason].saturating_add(other.dropped_records[reason]);
             self.dropped_rows[reason] = self.dropped_rows[reason].saturating_add(other.dropped_rows[reason]);
         }
+        self.crash_records = self.crash_records.saturating_add(other.crash_records);
+        self.crash_rows = self.crash_rows.saturating_add(other.crash_rows);
         self.missing_records = self.missing_records.saturating_add(other.missing_records);
         self.resyncs = self.resyncs.saturating_add(other.resyncs);
         self.late_rows = self.late_rows.saturating_add(other.late_rows);
@@ -117,7 +130,7 @@ impl Losses {
 }
 
 /// Rows that are not what a row of probabilities should be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invalid {
     /// A probability is NaN: no class.
     pub nan: u64,
@@ -129,17 +142,20 @@ pub struct Invalid {
     pub not_normalised: u64,
 }
 
-/// The accumulators. Memory: [`Profile::bytes`].
-#[derive(Debug)]
+/// The accumulators. Memory: [`Profile::bytes`]. Serialized without the sample, whose rows a checkpoint keeps apart.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Profile {
     /// What the columns mean.
+    #[serde(skip)]
     pub spec: Arc<Spec>,
     /// Records with rows.
     pub records: u64,
     /// Rows seen, valid or not.
     pub rows: u64,
-    /// Producer instances seen.
+    /// Producer instances seen, the first [`MOST_INSTANCES`] of them.
     pub instances: BTreeSet<String>,
+    /// There were more.
+    pub more_instances: bool,
     /// What did not come through.
     pub losses: Losses,
     /// Rows with a probabilities section.
@@ -171,9 +187,15 @@ pub struct Profile {
     /// Which rows were kept.
     pub reservoir: Reservoir,
     /// Their probabilities.
+    #[serde(skip)]
     pub sampled_probabilities: RowStore,
     /// Their features.
+    #[serde(skip)]
     pub sampled_features: RowStore,
+    /// Slots of the sample that were filled anew since [`take_changed_slots`](Self::take_changed_slots).
+    #[serde(skip)]
+    changed_slots: Vec<u32>,
+    #[serde(skip)]
     scratch: Scratch,
 }
 
@@ -195,6 +217,7 @@ impl Profile {
             records: 0,
             rows: 0,
             instances: BTreeSet::new(),
+            more_instances: false,
             losses: Losses::default(),
             prediction_rows: 0,
             invalid: Invalid::default(),
@@ -212,6 +235,7 @@ impl Profile {
             reservoir: Reservoir::new(reservoir_rows, seed),
             sampled_probabilities: RowStore::new(classes),
             sampled_features: RowStore::new(features),
+            changed_slots: Vec::new(),
             scratch: Scratch::default(),
             spec,
         }
@@ -220,12 +244,36 @@ impl Profile {
     /// An upper bound of a profile's memory in bytes, the sample's values taking `value_bytes` each.
     pub fn bytes(spec: &Spec, reservoir_rows: u64, value_bytes: u64) -> u64 {
         const COLUMN: u64 = 160; // a Moment, its pending sums and shift, an Outcomes entry
-        const SCRATCH: u64 = 48 * CHUNK as u64;
+        const FIXED: u64 = 48 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES; // scratch, names, slots
         const CATEGORIES: u64 = 256 * 40; // BTreeMap entries with their share of the nodes
         let columns = (spec.classes.len() + spec.features.len()) as u64;
         let categorical = spec.features.iter().filter(|f| f.categorical).count() as u64;
         let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
-        sample.saturating_add((columns + 2) * COLUMN + categorical * CATEGORIES + SCRATCH)
+        let slots = reservoir_rows.saturating_mul(2 * size_of::<u32>() as u64);
+        sample.saturating_add(slots).saturating_add((columns + 2) * COLUMN + categorical * CATEGORIES + FIXED)
+    }
+
+    /// The largest sample with which a profile takes no more than `most_bytes`.
+    pub fn rows_within(spec: &Spec, most_bytes: u64, value_bytes: u64) -> u64 {
+        let empty = Profile::bytes(spec, 0, value_bytes);
+        let row = Profile::bytes(spec, 1, value_bytes) - empty;
+        most_bytes.saturating_sub(empty).checked_div(row).unwrap_or(u64::MAX)
+    }
+
+    /// Nothing was added, and nothing lost.
+    pub fn is_untouched(&self) -> bool {
+        self.records == 0 && self.unjoined_label_rows == 0 && self.losses == Losses::default()
+    }
+
+    /// Remembers who wrote.
+    pub fn name_instance(&mut self, instance: &str) {
+        if self.instances.contains(instance) {
+            return;
+        }
+        self.more_instances |= self.instances.len() == MOST_INSTANCES;
+        if self.instances.len() < MOST_INSTANCES {
+            self.instances.insert(instance.to_owned());
+        }
     }
 
     /// Adds a batch.
@@ -274,6 +322,11 @@ impl Profile {
             }
         }
         let kept = &self.scratch.kept;
+        self.changed_slots.extend(kept.iter().map(|&(_, slot)| slot as u32));
+        if self.changed_slots.len() as u64 > MOST_CHANGES.max(2 * self.reservoir.capacity()) {
+            self.changed_slots.sort_unstable();
+            self.changed_slots.dedup();
+        }
         match &rows.probabilities {
             Some(probabilities) => self.sampled_probabilities.keep(probabilities, kept),
             None => self.sampled_probabilities.keep_missing(kept),
@@ -282,6 +335,53 @@ impl Profile {
             Some(features) => self.sampled_features.keep(features, kept),
             None => self.sampled_features.keep_missing(kept),
         }
+    }
+
+    /// Bytes of a row of the sample.
+    pub fn sampled_row_bytes(&self) -> usize {
+        let bytes = |columns: usize, store: &RowStore| columns * store.value_bytes();
+        bytes(self.spec.classes.len(), &self.sampled_probabilities)
+            + bytes(self.spec.features.len(), &self.sampled_features)
+    }
+
+    /// How many times a slot of the sample was filled since they were taken.
+    pub fn changes(&self) -> usize {
+        self.changed_slots.len()
+    }
+
+    /// Which slots of the sample were filled since the last call, ascending, each once.
+    pub fn take_changed_slots(&mut self) -> Vec<u32> {
+        let mut slots = std::mem::take(&mut self.changed_slots);
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+
+    /// The next [`take_changed_slots`](Self::take_changed_slots) gives the whole sample.
+    pub fn touch_all_slots(&mut self) {
+        self.changed_slots = (0..self.reservoir.len() as u32).collect();
+    }
+
+    /// What was serialized, once more in use, with an empty sample still to be filled. `None` if it does not belong to `spec`.
+    pub fn revived(mut self, spec: Arc<Spec>) -> Option<Profile> {
+        let (classes, features) = (spec.classes.len(), spec.features.len());
+        let kinds = spec.features.iter().map(|f| f.categorical);
+        let fits = self.class_counts.len() == classes
+            && self.outcomes.fits(classes)
+            && self.probabilities.fits(classes)
+            && self.confidence.fits(1)
+            && self.margin.fits(1)
+            && self.features.fits(features)
+            && self.categories.iter().map(Option::is_some).eq(kinds);
+        (self.sampled_probabilities, self.sampled_features) = (RowStore::new(classes), RowStore::new(features));
+        self.spec = spec;
+        fits.then_some(self)
+    }
+
+    /// Whether the sample has the rows that its reservoir has kept.
+    pub fn has_its_sample(&self) -> bool {
+        let slots = self.sampled_probabilities.slots().min(self.sampled_features.slots());
+        slots as u64 >= self.reservoir.len()
     }
 
     fn classify_rows<T: Scalar>(&mut self, probabilities: &ArrayView2<'_, T>) {

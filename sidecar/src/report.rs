@@ -3,11 +3,10 @@
 //! A statistic that is undefined is `None`, written as `null` beside a `reason`; it is never 0 or NaN. `docs/report.md` documents
 //! every field.
 
-use crate::period::Period;
+use crate::period::{Period, utc};
 use crate::profile::{DROP_REASONS, Profile};
 use crate::stats::{ClassOutcomes, Moment, Quantiles, classify};
-use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Changes when a field changes its meaning or goes away.
@@ -24,6 +23,7 @@ pub struct Report {
     pub version: String,
     pub task: &'static str,
     pub instances: Vec<String>,
+    pub more_instances: bool,
     #[serde(serialize_with = "utc")]
     pub start: u64,
     #[serde(serialize_with = "utc")]
@@ -47,6 +47,8 @@ pub struct Losses {
     pub dropped_records: u64,
     pub dropped_rows_by_reason: BTreeMap<&'static str, u64>,
     pub dropped_records_by_reason: BTreeMap<&'static str, u64>,
+    pub crash_rows: u64,
+    pub crash_records: u64,
     pub missing_records: u64,
     pub resyncs: u64,
     pub late_rows: u64,
@@ -172,6 +174,7 @@ impl Report {
             version: spec.version.clone(),
             task: if spec.regression { "regression" } else { "classification" },
             instances: profile.instances.iter().cloned().collect(),
+            more_instances: profile.more_instances,
             start: period.start_ns,
             end: period.end_ns,
             period_seconds: (period.end_ns - period.start_ns) as f64 / 1e9,
@@ -226,12 +229,6 @@ impl Summary {
     }
 }
 
-fn utc<S: Serializer>(ns: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    let time = Timestamp::from_nanosecond(i128::from(*ns)).map_err(serde::ser::Error::custom)?;
-    // Always milliseconds, so that reports sort as text.
-    serializer.collect_str(&format_args!("{time:.3}"))
-}
-
 fn frequency(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
@@ -245,6 +242,8 @@ fn losses(profile: &Profile, reasons: DropReasons) -> Losses {
         dropped_records: total(&losses.dropped_records),
         dropped_rows_by_reason: by_reason(&losses.dropped_rows),
         dropped_records_by_reason: by_reason(&losses.dropped_records),
+        crash_rows: losses.crash_rows,
+        crash_records: losses.crash_records,
         missing_records: losses.missing_records,
         resyncs: losses.resyncs,
         late_rows: losses.late_rows,

@@ -60,13 +60,17 @@ impl Sidecar {
 
 /// Every native report in `output`, in order; not the line that may be under way.
 pub fn reports(output: &Path) -> Vec<Value> {
+    report_lines(output).iter().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+/// Their lines. A kill may have left half a line.
+pub fn report_lines(output: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(output) else { return Vec::new() };
     let mut files: Vec<PathBuf> =
         entries.map(|e| e.unwrap().path()).filter(|p| p.extension() == Some("jsonl".as_ref())).collect();
     files.sort();
     let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    whole.map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(str::to_owned).collect()
 }
 
 /// Sum of a number over all reports.

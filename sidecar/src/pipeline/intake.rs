@@ -1,9 +1,12 @@
 //! One ring on its way into a model: polled, counted, resynced or quarantined, and let go of.
 
+use crate::checkpoint::Mark;
+use crate::health::{self, Health};
 use crate::period::believed;
 use crate::profile::{DROP_REASONS, Feature, Labels, Losses, Rows, Spec};
 use crate::ring::{
-    Area, Batch, Budget, Consumer, Corruption, Counters, FeatureKind, Found, Matrix, Polled, Schema, Segment, Task,
+    Area, Batch, Budget, Consumed, Consumer, Corruption, Counters, FeatureKind, Found, Matrix, Polled, Schema, Segment,
+    Task, wire,
 };
 use crate::stats::Columns;
 use std::collections::VecDeque;
@@ -15,13 +18,15 @@ const BUDGET: Budget = Budget { records: 4096, bytes: 16 << 20 };
 /// So many corruptions within [`FAULT_WINDOW_NS`] end the reading of a ring.
 const MOST_FAULTS: usize = 5;
 const FAULT_WINDOW_NS: u64 = 60_000_000_000;
+/// Two polls may follow each other so fast that their distance says nothing of a rate.
+const LEAST_ELAPSED: Duration = Duration::from_millis(1);
 
 /// One producer's ring, and what is known of it.
 pub struct Intake {
     pub found: Found,
     /// The model it feeds.
     pub model: u64,
-    /// A producer held the ring when last looked.
+    /// A producer held the ring, or wrote into it, when last looked.
     pub attached: bool,
     consumer: Consumer<Segment>,
     instance: String,
@@ -29,6 +34,9 @@ pub struct Intake {
     seen: Counters,
     /// Since then, from this side.
     pending: Losses,
+    /// Bytes a second, the most seen between two polls.
+    fastest: f64,
+    tail_at_last_look: u64,
     unattached_since_ns: Option<u64>,
     /// The name leads elsewhere, or nowhere: drain, then let go.
     orphaned: bool,
@@ -37,20 +45,31 @@ pub struct Intake {
 }
 
 impl Intake {
-    pub fn new(segment: Segment, found: Found, model: u64) -> Intake {
+    /// What an earlier sidecar had read, and neither its checkpoint's `mark` nor, without one, its orderly stop knows of, is lost.
+    pub fn new(segment: Segment, found: Found, model: u64, mark: Option<&Mark>) -> Intake {
         let schema = segment.schema().clone();
-        let (seen, quarantined) = (segment.seen_dropped(), segment.quarantined());
+        let quarantined = segment.quarantined();
         if quarantined {
             warn!(ring = %found.path.display(), "an earlier sidecar quarantined it: restart its producer to make a new ring");
+        }
+        let (accounted, seen) = mark.map_or_else(|| segment.accounted(), |mark| (mark.consumed, mark.dropped));
+        let tail_at_last_look = segment.position();
+        let consumer = Consumer::new(segment, &schema);
+        let pending = lost_in_a_crash(&accounted, &consumer.consumed());
+        if pending.crash_records > 0 {
+            let (records, rows) = (pending.crash_records, pending.crash_rows);
+            warn!(ring = %found.path.display(), records, rows, "an earlier sidecar was killed: what it had read since its last checkpoint is lost, and counted");
         }
         Intake {
             found,
             model,
             attached: true,
-            consumer: Consumer::new(segment, &schema),
+            consumer,
             instance: schema.instance,
             seen,
-            pending: Losses::default(),
+            pending,
+            fastest: 0.0,
+            tail_at_last_look,
             unattached_since_ns: None,
             orphaned: false,
             faults: VecDeque::new(),
@@ -60,6 +79,30 @@ impl Intake {
 
     pub fn capacity(&self) -> u64 {
         self.consumer.area().capacity()
+    }
+
+    /// Bytes mapped.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.consumer.area().identity().file_len
+    }
+
+    /// Capacity in bytes, and the fastest it was seen to fill in bytes a second.
+    pub fn fill(&self) -> (u64, f64) {
+        (self.capacity(), self.fastest)
+    }
+
+    /// How far it has been read, for a checkpoint.
+    pub fn mark(&self) -> Mark {
+        Mark { uuid: self.uuid(), consumed: self.consumer.consumed(), dropped: self.seen }
+    }
+
+    pub fn uuid(&self) -> [u8; 16] {
+        self.consumer.area().identity().uuid
+    }
+
+    /// Everything read stands in a report: an orderly stop.
+    pub fn account(&self) {
+        self.consumer.area().set_accounted(&self.consumer.consumed(), &self.seen);
     }
 
     /// Whether its producer has moved, or the ring needs a closer look.
@@ -73,19 +116,30 @@ impl Intake {
     }
 
     /// Reads what is there, within the budget and up to the time stamp `until_ns`, and feeds it with its instance and time stamp.
-    /// Whether anything was there.
-    pub fn poll(&mut self, now_ns: u64, until_ns: u64, mut feed: impl FnMut(&str, u64, Rows<'_>)) -> bool {
+    /// Whether anything was there. `elapsed` has gone by since the last look.
+    pub fn poll(
+        &mut self,
+        now_ns: u64,
+        until_ns: u64,
+        elapsed: Duration,
+        health: &mut Health,
+        mut feed: impl FnMut(&str, u64, Rows<'_>),
+    ) -> bool {
         if self.quarantined {
             return false;
         }
+        let before = self.consumer.consumed();
         let (consumer, instance) = (&mut self.consumer, &self.instance);
         let wanted = |ts_ns| believed(ts_ns, now_ns) < until_ns;
         let polled = consumer.poll(BUDGET, wanted, |batch| feed(instance, batch.ts_ns, rows_of(&batch)));
-        self.count(&polled);
+        self.count(&polled, elapsed);
+        let after = self.consumer.consumed();
+        health.records += after.records.saturating_sub(before.records);
+        health.rows += after.rows.saturating_sub(before.rows);
         if self.consumer.area().faulted() {
-            self.abandon_resized();
+            self.abandon_resized(health);
         } else if let Some(why) = polled.corruption {
-            self.give_up(why, now_ns);
+            self.give_up(why, now_ns, health);
         }
         polled.bytes > 0 || polled.corruption.is_some()
     }
@@ -95,37 +149,42 @@ impl Intake {
         if self.quarantined { None } else { self.consumer.next_ts_ns().map(|ts_ns| believed(ts_ns, now_ns)) }
     }
 
-    fn count(&mut self, polled: &Polled) {
+    fn count(&mut self, polled: &Polled, elapsed: Duration) {
         self.pending.missing_records += polled.missing;
         if polled.used > self.pending.high_water.0 {
             self.pending.high_water = (polled.used, self.capacity());
         }
+        self.fastest = self.fastest.max(polled.used as f64 / elapsed.max(LEAST_ELAPSED).as_secs_f64());
     }
 
-    fn give_up(&mut self, why: Corruption, now_ns: u64) {
+    fn give_up(&mut self, why: Corruption, now_ns: u64, health: &mut Health) {
         self.consumer.resync();
         self.pending.resyncs += 1;
+        health::count(&mut health.resyncs, why.reason(), 1);
         self.faults.push_back(now_ns);
         self.faults.retain(|at| now_ns.saturating_sub(*at) < FAULT_WINDOW_NS);
         self.quarantined = self.faults.len() >= MOST_FAULTS;
         self.consumer.area().mark_corrupt(self.quarantined);
         let ring = self.found.path.display();
         if self.quarantined {
+            health::count(&mut health.quarantined, why.reason(), 1);
             warn!(%ring, %why, "quarantined: corrupt {MOST_FAULTS} times within a minute; restart its producer to make a new ring");
         } else {
             warn!(%ring, %why, "corrupt: its content was given up, reading goes on at its tail");
         }
     }
 
-    fn abandon_resized(&mut self) {
+    fn abandon_resized(&mut self, health: &mut Health) {
         self.pending.resyncs += 1;
         self.quarantined = true;
         self.consumer.area().mark_corrupt(true);
+        health::count(&mut health.resyncs, "resized", 1);
+        health::count(&mut health.quarantined, "resized", 1);
         warn!(ring = %self.found.path.display(), "quarantined: somebody changed its file's size; restart its producer to make a new ring");
     }
 
     /// What was lost since the last call, if anything.
-    pub fn new_losses(&mut self) -> Option<Losses> {
+    pub fn new_losses(&mut self, health: &mut Health) -> Option<Losses> {
         let now = self.consumer.area().counters();
         if self.quarantined {
             self.pending.missing_records += self.consumer.abandon_until(now.next_seq);
@@ -140,7 +199,7 @@ impl Intake {
         let any = losses != Losses::default();
         if any {
             self.seen = now;
-            self.consumer.area().set_seen_dropped(&now);
+            add_losses(health, &losses);
         }
         any.then_some(losses)
     }
@@ -156,11 +215,14 @@ impl Intake {
     }
 
     /// Once a scan: is the ring still the one of its name, is its producer there, may it go?
-    pub fn look_around(&mut self, now_ns: u64, named: bool, keep_abandoned: Duration) {
+    pub fn look_around(&mut self, now_ns: u64, named: bool, keep_abandoned: Duration, health: &mut Health) {
         self.orphaned = !named;
-        self.attached = self.consumer.area().producer_attached();
+        // The lock decides; where locks do not reach (some virtual file systems), a producer that writes is there all the same.
+        let tail = self.consumer.area().position();
+        self.attached = self.consumer.area().producer_attached() || tail != self.tail_at_last_look;
+        self.tail_at_last_look = tail;
         if !self.quarantined && !self.consumer.area().has_its_size() {
-            self.abandon_resized();
+            self.abandon_resized(health);
         }
         if self.attached {
             self.unattached_since_ns = None;
@@ -182,6 +244,29 @@ impl Intake {
     pub fn is_over(&self) -> bool {
         self.orphaned && !self.attached && (self.quarantined || self.consumer.backlog() == 0)
     }
+}
+
+/// Between what is accounted for and what was read. Saturates: both come from a page that a hostile producer can write to.
+fn lost_in_a_crash(accounted: &Consumed, consumed: &Consumed) -> Losses {
+    let crash_records = consumed.records.saturating_sub(accounted.records);
+    let sequence_numbers = consumed.next_seq.saturating_sub(accounted.next_seq);
+    Losses {
+        crash_records,
+        crash_rows: consumed.rows.saturating_sub(accounted.rows),
+        // Gaps that the dead sidecar had seen, and nobody reports.
+        missing_records: sequence_numbers.saturating_sub(crash_records),
+        ..Losses::default()
+    }
+}
+
+fn add_losses(health: &mut Health, losses: &Losses) {
+    for (reason, name) in wire::DROP_REASON_NAMES.into_iter().enumerate() {
+        health::count(&mut health.dropped_records, name, losses.dropped_records[reason]);
+        health::count(&mut health.dropped_rows, name, losses.dropped_rows[reason]);
+    }
+    health.missing_records = health.missing_records.saturating_add(losses.missing_records);
+    health.crash_records = health.crash_records.saturating_add(losses.crash_records);
+    health.crash_rows = health.crash_rows.saturating_add(losses.crash_rows);
 }
 
 /// What the ring calls a schema, the profile calls a spec.

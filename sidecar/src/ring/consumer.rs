@@ -62,7 +62,7 @@ pub struct Consumed {
 }
 
 impl Consumed {
-    fn load<W: Word>(words: &ConsumedWords<W>) -> Consumed {
+    pub(super) fn load<W: Word>(words: &ConsumedWords<W>) -> Consumed {
         Consumed {
             head: words.head.load(Relaxed),
             next_seq: words.next_seq.load(Relaxed),
@@ -72,7 +72,7 @@ impl Consumed {
     }
 
     /// `head` last, each store after the one before: a consumer killed half-way leaves words whose head is an old one.
-    fn store<W: Word>(&self, words: &ConsumedWords<W>) {
+    pub(super) fn store<W: Word>(&self, words: &ConsumedWords<W>) {
         words.records.store(self.records, Release);
         words.rows.store(self.rows, Release);
         words.next_seq.store(self.next_seq, Release);
@@ -109,6 +109,24 @@ pub enum Corruption {
     Payload { pos: u64, rows: u32, len: u32, need: u64 },
     #[error("the record at {pos} has sequence number {seq}, at least {expected} expected")]
     Sequence { pos: u64, seq: u64, expected: u64 },
+}
+
+impl Corruption {
+    /// One word for a counter.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Corruption::Tail { .. } => "tail",
+            Corruption::Magic { .. } => "magic",
+            Corruption::Checksum { .. } => "checksum",
+            Corruption::Position { .. } => "position",
+            Corruption::Length { .. } => "length",
+            Corruption::Padding { .. } => "padding",
+            Corruption::Kind { .. } => "kind",
+            Corruption::Sections { .. } => "sections",
+            Corruption::Payload { .. } => "payload",
+            Corruption::Sequence { .. } => "sequence",
+        }
+    }
 }
 
 /// A rows × columns view into the ring.

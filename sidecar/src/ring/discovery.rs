@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+/// Names looked at. Who makes more of them keeps newcomers from being seen, but not the rings that are known.
+const MOST_NAMES: usize = 4096;
+
 /// A name that looks like a ring, and the file it leads to now.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Found {
@@ -14,23 +17,43 @@ pub struct Found {
     pub file: (u64, u64),
 }
 
-/// The `*.ring` names in `dir`, sorted. Names that begin with a dot are rings still being made.
+impl Found {
+    /// Whether the name still leads to this file.
+    pub fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.file)
+    }
+}
+
+/// What a directory holds.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Sorted by name.
+    pub found: Vec<Found>,
+    /// There are more names than were looked at.
+    pub cut: bool,
+}
+
+/// The `*.ring` names in `dir`. Names that begin with a dot are rings still being made.
 /// A directory that does not exist yet holds none.
-pub fn scan(dir: &Path) -> io::Result<Vec<Found>> {
+pub fn scan(dir: &Path) -> io::Result<Listing> {
     let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Listing::default()),
         other => other?,
     };
     let device = fs::metadata(dir)?.dev();
-    let mut found = Vec::new();
-    for entry in entries {
+    let mut listing = Listing::default();
+    for (i, entry) in entries.enumerate() {
+        if i == MOST_NAMES {
+            listing.cut = true;
+            break;
+        }
         let entry = entry?;
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
         if name.ends_with(b".ring") && !name.starts_with(b".") {
-            found.push(Found { path: entry.path(), file: (device, entry.ino()) });
+            listing.found.push(Found { path: entry.path(), file: (device, entry.ino()) });
         }
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
+    listing.found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(listing)
 }

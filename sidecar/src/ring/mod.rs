@@ -11,6 +11,6 @@ mod segment;
 pub mod wire;
 
 pub use consumer::{Area, Batch, Budget, Consumed, Consumer, Corruption, Matrix, Polled, Word};
-pub use discovery::{Found, scan};
+pub use discovery::{Found, Listing, scan};
 pub use schema::{DType, FeatureKind, Schema, SchemaError, Task};
 pub use segment::{Counters, OpenError, Segment, Snapshot};

@@ -3,7 +3,7 @@
 //! Meanwhile the producer may append records and count, and a hostile one may do anything to the file at any time.
 //! What is trusted after [`Segment::open`] is only what was copied to the heap and checked: identity and schema.
 
-use super::consumer::Area;
+use super::consumer::{Area, Consumed};
 use super::discovery::Found;
 use super::fault::Guard;
 use super::schema::{Schema, SchemaError};
@@ -12,7 +12,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -53,10 +53,34 @@ pub enum OpenError {
     InUse,
     #[error("its name leads to another file than a moment ago")]
     Moved,
+    /// Sound, but the sidecar will not take it.
+    #[error("{why}")]
+    Limit { limit: &'static str, why: String },
+}
+
+impl OpenError {
+    /// One word for a counter.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            OpenError::Permission { .. } => "permission",
+            OpenError::Io(_) => "io",
+            OpenError::NotAFile => "not_a_file",
+            OpenError::NotARing => "not_a_ring",
+            OpenError::Version { .. } => "version",
+            OpenError::Features(_) => "features",
+            OpenError::Geometry(_) => "geometry",
+            OpenError::Checksum { .. } => "checksum",
+            OpenError::Schema(_) => "schema",
+            OpenError::TooLarge { .. } => "max_ring_bytes",
+            OpenError::InUse => "in_use",
+            OpenError::Moved => "moved",
+            OpenError::Limit { limit, .. } => limit,
+        }
+    }
 }
 
 /// The producer's counters at one moment. Plain data: the producer may claim anything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/wire-format.md documents each field")]
 pub struct Counters {
     pub records: u64,
@@ -107,21 +131,32 @@ impl Segment {
     /// Checks everything that can be checked, locks the ring for this consumer, and maps it.
     /// `max_file_bytes` bounds what one ring may ask for.
     pub fn open(path: &Path, max_file_bytes: u64) -> Result<Segment, OpenError> {
-        Segment::of(open_file(path, true)?, path, max_file_bytes)
+        Segment::of(open_file(path, true)?, path, max_file_bytes, |_, _| Ok(()))
     }
 
-    /// As `open`, but only if the name still leads to the file that was found.
-    pub fn open_found(found: &Found, max_file_bytes: u64) -> Result<Segment, OpenError> {
+    /// As `open`, but only if the name still leads to the file that was found, and if `accept` finds nothing against it before it
+    /// is locked and mapped.
+    pub fn open_found(
+        found: &Found,
+        max_file_bytes: u64,
+        accept: impl FnOnce(&Identity, &Schema) -> Result<(), OpenError>,
+    ) -> Result<Segment, OpenError> {
         let file = open_file(&found.path, true)?;
         let now = file.metadata()?;
         if (now.dev(), now.ino()) != found.file {
             return Err(OpenError::Moved);
         }
-        Segment::of(file, &found.path, max_file_bytes)
+        Segment::of(file, &found.path, max_file_bytes, accept)
     }
 
-    fn of(file: File, path: &Path, max_file_bytes: u64) -> Result<Segment, OpenError> {
+    fn of(
+        file: File,
+        path: &Path,
+        max_file_bytes: u64,
+        accept: impl FnOnce(&Identity, &Schema) -> Result<(), OpenError>,
+    ) -> Result<Segment, OpenError> {
         let (identity, schema) = read_identity(&file, max_file_bytes)?;
+        accept(&identity, &schema)?;
         lock_as_consumer(&file)?;
         let map = MmapOptions::new().map_raw_read_only(&file)?;
         let consumer_page =
@@ -158,6 +193,11 @@ impl Segment {
         Counters::load(self.producer())
     }
 
+    /// The producer's position, untrusted.
+    pub fn position(&self) -> u64 {
+        self.producer().tail.load(Relaxed)
+    }
+
     /// Whether a page was gone when it was read: what was read since then is zeros.
     pub fn faulted(&self) -> bool {
         self.guards.iter().any(Guard::faulted)
@@ -173,23 +213,25 @@ impl Segment {
         is_locked(&self.file, wire::LOCK_PRODUCER)
     }
 
-    /// The drop counters that already stand in a report, from before a restart of the sidecar.
-    pub fn seen_dropped(&self) -> Counters {
+    /// What stood in reports when a sidecar last stopped in good order: how far it had read, and the drop counters.
+    pub fn accounted(&self) -> (Consumed, Counters) {
         let page = self.consumer();
-        Counters {
-            dropped_records: load_all(&page.seen_dropped_records),
-            dropped_rows: load_all(&page.seen_dropped_rows),
+        let dropped = Counters {
+            dropped_records: load_all(&page.accounted_dropped_records),
+            dropped_rows: load_all(&page.accounted_dropped_rows),
             ..Counters::default()
-        }
+        };
+        (Consumed::load(&page.accounted), dropped)
     }
 
-    /// Remembers over a restart that these drops stand in a report.
-    pub fn set_seen_dropped(&self, counters: &Counters) {
+    /// Remembers it for the next sidecar.
+    pub fn set_accounted(&self, consumed: &Consumed, dropped: &Counters) {
         let page = self.consumer();
         for i in 0..wire::DROP_REASONS {
-            page.seen_dropped_records[i].store(counters.dropped_records[i], Relaxed);
-            page.seen_dropped_rows[i].store(counters.dropped_rows[i], Relaxed);
+            page.accounted_dropped_records[i].store(dropped.dropped_records[i], Relaxed);
+            page.accounted_dropped_rows[i].store(dropped.dropped_rows[i], Relaxed);
         }
+        consumed.store(&page.accounted);
     }
 
     /// Tells whoever looks that the sidecar is alive.

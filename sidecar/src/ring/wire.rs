@@ -144,9 +144,10 @@ pub struct ConsumerPage {
     pub resyncs: AtomicU64,
     pub quarantined: AtomicU64,
     reserved0: [u8; 32],
-    pub seen_dropped_records: [AtomicU64; DROP_REASONS],
-    pub seen_dropped_rows: [AtomicU64; DROP_REASONS],
+    pub accounted_dropped_records: [AtomicU64; DROP_REASONS],
+    pub accounted_dropped_rows: [AtomicU64; DROP_REASONS],
     pub consumed: [ConsumedWords<AtomicU64>; 2],
+    pub accounted: ConsumedWords<AtomicU64>,
 }
 
 /// What the consumer had read when its head was at `head`, as it lies in region C.
@@ -212,9 +213,9 @@ layout!(PRODUCER_PAGE, ProducerPage, 448, "mlw_producer_page", {
     tail: 0, heartbeat_ns: 128, attach_epoch: 136, state: 144, records: 256, rows: 264, bytes: 272,
     next_seq: 280, dropped_records: 320, dropped_rows: 384,
 });
-layout!(CONSUMER_PAGE, ConsumerPage, 384, "mlw_consumer_page", {
-    head: 0, heartbeat_ns: 128, consumer_epoch: 136, resyncs: 144, quarantined: 152, seen_dropped_records: 192,
-    seen_dropped_rows: 256, consumed: 320,
+layout!(CONSUMER_PAGE, ConsumerPage, 416, "mlw_consumer_page", {
+    head: 0, heartbeat_ns: 128, consumer_epoch: 136, resyncs: 144, quarantined: 152, accounted_dropped_records: 192,
+    accounted_dropped_rows: 256, consumed: 320, accounted: 384,
 });
 layout!(CONSUMED, ConsumedWords<AtomicU64>, 32, "mlw_consumed", { head: 0, next_seq: 8, records: 16, rows: 24 });
 layout!(RECORD, Record, 64, "mlw_record", {

@@ -2,10 +2,12 @@
 //! not fit into its queue, or fails, is counted.
 
 mod files;
+mod health_file;
 mod mlwatcher;
 mod native;
 
 pub use files::{RotatingFiles, Rotation};
+pub use health_file::HealthFile;
 pub use mlwatcher::MlwatcherFiles;
 pub use native::NativeFiles;
 
@@ -13,6 +15,7 @@ use crate::report::Report;
 use crossbeam::channel::{Sender, bounded};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 use tracing::{error, warn};
@@ -40,10 +43,16 @@ pub struct Sinks {
 #[derive(Debug)]
 struct Outlet {
     name: &'static str,
-    queue: Sender<Arc<Report>>,
-    thread: JoinHandle<u64>,
-    overflowed: u64,
+    queue: Sender<Arc<Parcel>>,
+    thread: JoinHandle<()>,
+    lost: Arc<AtomicU64>,
     hanging: bool,
+}
+
+/// A report and what is to be dropped when no sink needs it any more.
+struct Parcel {
+    report: Report,
+    _receipt: Box<dyn Send + Sync>,
 }
 
 impl Sinks {
@@ -53,50 +62,55 @@ impl Sinks {
         Ok(Sinks { outlets })
     }
 
-    /// Queues the report for every sink.
-    pub fn send(&mut self, report: Report) {
-        let report = Arc::new(report);
+    /// Queues the report for every sink. The receipt is dropped when all have delivered or lost it.
+    pub fn send(&mut self, report: Report, receipt: impl Send + Sync + 'static) {
+        let parcel = Arc::new(Parcel { report, _receipt: Box::new(receipt) });
         for outlet in &mut self.outlets {
-            outlet.send(report.clone());
+            outlet.send(parcel.clone());
         }
+    }
+
+    /// Reports lost so far, over all sinks.
+    pub fn lost(&self) -> u64 {
+        self.outlets.iter().map(|outlet| outlet.lost.load(Relaxed)).sum()
     }
 
     /// Waits until everything queued is delivered. Returns how many reports were lost, over all sinks.
     pub fn finish(self) -> u64 {
         let finish = |outlet: Outlet| {
             drop(outlet.queue);
-            outlet.overflowed + outlet.thread.join().unwrap_or(1)
+            let panicked = u64::from(outlet.thread.join().is_err());
+            outlet.lost.load(Relaxed) + panicked
         };
         self.outlets.into_iter().map(finish).sum()
     }
 }
 
 impl Outlet {
-    fn send(&mut self, report: Arc<Report>) {
+    fn send(&mut self, parcel: Arc<Parcel>) {
         let patience = if self.hanging { Duration::ZERO } else { PATIENCE };
-        self.hanging = self.queue.send_timeout(report, patience).is_err();
+        self.hanging = self.queue.send_timeout(parcel, patience).is_err();
         if self.hanging {
-            self.overflowed += 1;
-            warn!(sink = self.name, lost = self.overflowed, "the sink lags {QUEUE} reports behind: report lost");
+            let lost = self.lost.fetch_add(1, Relaxed) + 1;
+            warn!(sink = self.name, lost, "the sink lags {QUEUE} reports behind: report lost");
         }
     }
 }
 
 fn start(mut sink: Box<dyn Sink>) -> io::Result<Outlet> {
-    let (queue, reports) = bounded::<Arc<Report>>(QUEUE);
-    let name = sink.name();
+    let (queue, parcels) = bounded::<Arc<Parcel>>(QUEUE);
+    let (name, lost) = (sink.name(), Arc::new(AtomicU64::new(0)));
+    let counter = lost.clone();
     let deliver_all = move || {
-        let mut failed = 0;
-        for report in reports {
-            if let Err(why) = sink.deliver(&report, SystemTime::now()) {
-                failed += 1;
-                error!(sink = name, %why, lost = failed, model = report.model, "report lost");
+        for parcel in parcels {
+            if let Err(why) = sink.deliver(&parcel.report, SystemTime::now()) {
+                let lost = counter.fetch_add(1, Relaxed) + 1;
+                error!(sink = name, %why, lost, model = parcel.report.model, "report lost");
             }
         }
-        failed
     };
     let thread = thread::Builder::new().name(name.into()).spawn(deliver_all)?;
-    Ok(Outlet { name, queue, thread, overflowed: 0, hanging: false })
+    Ok(Outlet { name, queue, thread, lost, hanging: false })
 }
 
 #[cfg(test)]
@@ -145,7 +159,7 @@ mod tests {
         let (delivered, arrivals) = bounded(1000);
         let mut sinks = Sinks::start(vec![Box::new(Slow { go: gate, delivered })]).unwrap();
         let opener = thread::spawn(move || (0..200).for_each(|_| go.send(()).unwrap()));
-        (0..200).for_each(|i| sinks.send(report(i)));
+        (0..200).for_each(|i| sinks.send(report(i), ()));
         assert_eq!(sinks.finish(), 1, "the unlucky one is counted");
         opener.join().unwrap();
         let arrived: Vec<u64> = arrivals.try_iter().collect();

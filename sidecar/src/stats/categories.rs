@@ -1,20 +1,21 @@
 //! How often each value of a categorical column occurs, in bounded memory: the first values seen have a count of their own,
 //! later ones share `other`, so that count, frequency and total are exact.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Values with a count of their own.
 const MOST: usize = 256;
 
 /// Counts of one column's finite values.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Categories {
     counts: BTreeMap<Code, u64>,
     other: u64,
 }
 
 /// A finite value, ordered as a number. −0 is 0.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Code(f64);
 
 impl Eq for Code {}

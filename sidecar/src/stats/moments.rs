@@ -8,9 +8,10 @@
 
 use super::{Columns, Scalar, packed, with_view};
 use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
 
 /// What is known of one column. `n` counts finite values; the others are counted apart and enter nothing else.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moment {
     /// Finite values.
     pub n: u64,
@@ -67,7 +68,7 @@ const FIRST_FLUSH: u64 = 16;
 const FLUSH: u64 = 4096;
 
 /// [`Moment`]s of the columns of one matrix.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Moments {
     merged: Vec<Moment>,
     pending: Vec<Sums>,
@@ -77,7 +78,7 @@ pub struct Moments {
 }
 
 /// Sums of one column since the last merge, about its shift.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Sums {
     s1: f64,
     s2: f64,
@@ -128,6 +129,11 @@ impl Moments {
             shifts: vec![0.0; columns],
             started: false,
         }
+    }
+
+    /// Whether it is for matrices of `columns` columns: what comes from a file may not be.
+    pub fn fits(&self, columns: usize) -> bool {
+        [self.merged.len(), self.pending.len(), self.shifts.len()] == [columns; 3] && self.pending_rows < FLUSH
     }
 
     /// Adds every row of `matrix`, which has as many columns as `self`.

@@ -3,8 +3,10 @@
 //! Per class: TP, predicted and actual counts; the rest of the 2×2 table follows from the number of rows.
 //! A 0/0 is undefined (`None`), not 0.
 
+use serde::{Deserialize, Serialize};
+
 /// Counts over the rows that had both a prediction and a label.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcomes {
     rows: u64,
     single_rows: u64,
@@ -12,7 +14,7 @@ pub struct Outcomes {
     classes: Vec<Counts>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Counts {
     hits: u64,
     predicted: u64,
@@ -38,6 +40,11 @@ impl Outcomes {
     /// For `classes` classes.
     pub fn new(classes: usize) -> Outcomes {
         Outcomes { rows: 0, single_rows: 0, correct: 0, classes: vec![Counts::default(); classes] }
+    }
+
+    /// Whether it is for `classes` classes: what comes from a file may not be.
+    pub fn fits(&self, classes: usize) -> bool {
+        self.classes.len() == classes
     }
 
     /// A row predicted as `predicted` whose label is the class `actual`; both below the number of classes.

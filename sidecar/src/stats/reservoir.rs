@@ -7,9 +7,10 @@ use super::{Columns, Scalar, with_view};
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 
 /// Decides which rows are kept and where; the rows themselves lie in [`RowStore`]s.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reservoir {
     capacity: u64,
     seen: u64,
@@ -20,6 +21,11 @@ impl Reservoir {
     /// Keeps at most `capacity` rows.
     pub fn new(capacity: u64, seed: u64) -> Reservoir {
         Reservoir { capacity, seen: 0, random: Xoshiro256PlusPlus::seed_from_u64(seed) }
+    }
+
+    /// Most rows it keeps.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
     }
 
     /// Where the next row goes: a slot below [`len`](Self::len) after this call, or nowhere.
@@ -46,7 +52,7 @@ impl Reservoir {
 }
 
 /// The kept rows of one section: f32 as long as that loses nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RowStore {
     columns: usize,
     values: Values,
@@ -58,16 +64,22 @@ enum Values {
     F64(Vec<f64>),
 }
 
+impl Default for Values {
+    fn default() -> Values {
+        Values::F32(Vec::new())
+    }
+}
+
 impl RowStore {
     /// For rows of `columns` values.
     pub fn new(columns: usize) -> RowStore {
-        RowStore { columns, values: Values::F32(Vec::new()) }
+        RowStore { columns, values: Values::default() }
     }
 
     /// Keeps `rows[from]` in each slot of `kept = (from, slot)`.
     pub fn keep(&mut self, rows: &Columns<'_>, kept: &[(usize, usize)]) {
-        if let (Columns::F64(_), Values::F32(values)) = (rows, &self.values) {
-            self.values = Values::F64(values.iter().map(|&x| f64::from(x)).collect());
+        if matches!(rows, Columns::F64(_)) {
+            self.widen();
         }
         let columns = self.columns;
         match &mut self.values {
@@ -86,6 +98,55 @@ impl RowStore {
                 Values::F32(values) => slot_of(values, f32::NAN, at, self.columns).fill(f32::NAN),
                 Values::F64(values) => slot_of(values, f64::NAN, at, self.columns).fill(f64::NAN),
             }
+        }
+    }
+
+    /// Rows there is memory for: every slot kept so far is below.
+    pub fn slots(&self) -> usize {
+        let values = match &self.values {
+            Values::F32(values) => values.len(),
+            Values::F64(values) => values.len(),
+        };
+        values.checked_div(self.columns).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of a value: 4, or 8 since f64 rows came.
+    pub fn value_bytes(&self) -> usize {
+        match &self.values {
+            Values::F32(_) => 4,
+            Values::F64(_) => 8,
+        }
+    }
+
+    /// Appends the values of a kept row to `out`, `value_bytes` each.
+    pub fn copy_out(&self, slot: usize, out: &mut Vec<u8>) {
+        let at = slot * self.columns..(slot + 1) * self.columns;
+        out.extend_from_slice(match &self.values {
+            Values::F32(values) => bytemuck::cast_slice(&values[at]),
+            Values::F64(values) => bytemuck::cast_slice(&values[at]),
+        });
+    }
+
+    /// The opposite: `bytes` are one row of values of `value_bytes` each, 4 or 8.
+    pub fn copy_in(&mut self, slot: usize, bytes: &[u8], value_bytes: usize) {
+        let row: Vec<f64> = match value_bytes {
+            4 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect(),
+            _ => bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("8 bytes"))).collect(),
+        };
+        assert_eq!(row.len(), self.columns, "a whole row");
+        let view = ArrayView2::from_shape((1, self.columns), row.as_slice()).expect("one row");
+        if value_bytes == 8 {
+            self.widen();
+        }
+        match &mut self.values {
+            Values::F32(values) => keep(values, f32::NAN, self.columns, &view, &[(0, slot)], |x| x as f32),
+            Values::F64(values) => keep(values, f64::NAN, self.columns, &view, &[(0, slot)], |x| x),
+        }
+    }
+
+    fn widen(&mut self) {
+        if let Values::F32(values) = &self.values {
+            self.values = Values::F64(values.iter().map(|&x| f64::from(x)).collect());
         }
     }
 
