@@ -9,7 +9,7 @@ CFLAGS ?= -O3 -g
 BUILD := target/c
 VENV := target/venv
 C_FLAGS := -std=c11 -fPIC -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -Iinclude -Iproducer-c
-C_SOURCES := producer-c/ring.c producer-c/recipe.c producer-c/segment.c producer-c/producer.c
+C_SOURCES := producer-c/ring.c producer-c/recipe.c producer-c/private.c producer-c/segment.c producer-c/producer.c
 C_HEADERS := include/mlwatch.h $(wildcard producer-c/*.h)
 C_OBJECTS := $(C_SOURCES:producer-c/%.c=$(BUILD)/%.o)
 PY_SOURCES := $(wildcard producer-py/*.py producer-py/*.toml producer-py/src/mlwatch/*)

@@ -1,10 +1,11 @@
 /* What the sources share: the handle, and what each room does for the next.
  *
- * ring.c is hot; recipe.c (options), segment.c (files) and producer.c (handles) are cold.
+ * ring.c is hot; recipe.c (options), private.c and segment.c (files) and producer.c (handles) are cold.
  */
 #ifndef MLW_PRODUCER_H
 #define MLW_PRODUCER_H
 
+#include <limits.h>
 #include <mlwatch.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -89,6 +90,12 @@ __attribute__((format(printf, 3, 4))) int mlw_fail(const struct mlw_why *why, in
 int mlw_make_recipe(mlw_producer *p, const mlw_options *o, const struct mlw_why *why);
 void mlw_free_recipe(struct mlw_recipe *recipe);
 
+/* Makes an empty file beside `ring`, to be locked at once. The descriptor, or -1 and errno; `name` receives what it is called. */
+int mlw_create_private(int dir, const char *ring, char name[NAME_MAX]);
+/* Removes the files that killed makers of this stream's rings have left. */
+void mlw_sweep_private(int dir, const char *stream);
+
+int mlw_lock_as_producer(int fd);
 /* Takes the first slot to be had: a sound ring of the same recipe, or a new one. */
 int mlw_take_segment(struct mlw_segment *f, const struct mlw_recipe *recipe, unsigned *slot, const struct mlw_why *why);
 void mlw_let_go(struct mlw_segment *f);

@@ -70,7 +70,7 @@ void mlw_let_go(struct mlw_segment *f)
 
 /* A lock of the open file and not of the process: two copies of this library in one process (a Python module and a C++ one, say) must
  * not take one ring, and closing some other descriptor of the file must not drop it. Where the kernel has none, the process's lock. */
-static int lock_as_producer(int fd)
+int mlw_lock_as_producer(int fd)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MLW_LOCK_PRODUCER, .l_len = 1};
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
@@ -148,11 +148,13 @@ static void set_regions(struct mlw_segment *f, const struct mlw_identity *id)
     f->data_off = id->data_off;
 }
 
-/* Sizes, fills and locks a file that has no public name yet. */
+/* Locks, sizes and fills a file that has no public name yet; in this order, see private.c. */
 static int initialise(struct mlw_segment *f, const struct mlw_recipe *recipe, const struct mlw_why *why)
 {
     struct mlw_identity id = identity_for(recipe);
-    int err;
+    int err = mlw_lock_as_producer(f->fd);
+    if (err != 0)
+        return mlw_fail(why, -err, "cannot lock a ring file in %s: %s", recipe->dir, strerror(-err));
     do /* a profiler's signals interrupt it */
         err = -posix_fallocate(f->fd, 0, (off_t)id.file_len);
     while (err == -EINTR);
@@ -173,28 +175,13 @@ static int initialise(struct mlw_segment *f, const struct mlw_recipe *recipe, co
     memcpy(f->map, &id, sizeof id);
     memcpy(f->map + sizeof id, recipe->schema, recipe->schema_len);
     set_regions(f, &id);
-    err = lock_as_producer(f->fd);
-    return err == 0 ? 0 : mlw_fail(why, -err, "cannot lock a ring file in %s: %s", recipe->dir, strerror(-err));
+    return 0;
 }
 
-static void private_name(char out[NAME_MAX], const char *name)
-{
-    uint64_t nonce = 0;
-    if (getrandom(&nonce, sizeof nonce, 0) != (ssize_t)sizeof nonce)
-        nonce = mlw_now_ns() ^ (uint64_t)getpid() << 32;
-    snprintf(out, NAME_MAX, ".%.150s.%016llx.tmp", name, (unsigned long long)nonce);
-}
-
-static int open_nameless(int dir, char temporary[NAME_MAX])
+static int create_nameless(int dir, char temporary[NAME_MAX])
 {
     temporary[0] = '\0';
     return openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0660);
-}
-
-static int open_private(int dir, const char *name, char temporary[NAME_MAX])
-{
-    private_name(temporary, name);
-    return openat(dir, temporary, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0660);
 }
 
 static int link_nameless(int fd, int dir, const char *name)
@@ -222,7 +209,7 @@ static int make_ring(struct mlw_segment *f, const struct mlw_recipe *recipe, int
 {
     char temporary[NAME_MAX];
     for (int nameless = !replace; nameless >= 0; nameless--) {
-        *f = (struct mlw_segment){.fd = nameless ? open_nameless(dir, temporary) : open_private(dir, name, temporary)};
+        *f = (struct mlw_segment){.fd = nameless ? create_nameless(dir, temporary) : mlw_create_private(dir, name, temporary)};
         if (f->fd < 0 && nameless)
             continue;
         if (f->fd < 0)
@@ -313,7 +300,7 @@ static int take_existing(struct mlw_segment *f, const struct mlw_recipe *recipe,
     *f = (struct mlw_segment){.fd = openat(dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)};
     if (f->fd < 0)
         return SLOT_TAKEN;
-    if (fstat(f->fd, &st) != 0 || lock_as_producer(f->fd) != 0 || !still_named(dir, name, &st)) {
+    if (fstat(f->fd, &st) != 0 || mlw_lock_as_producer(f->fd) != 0 || !still_named(dir, name, &st)) {
         mlw_let_go(f);
         return SLOT_TAKEN;
     }
@@ -361,6 +348,7 @@ int mlw_take_segment(struct mlw_segment *f, const struct mlw_recipe *recipe, uns
     if (dir < 0)
         return dir;
     *f = (struct mlw_segment){.fd = -1};
+    mlw_sweep_private(dir, recipe->stream);
     int err = take_any_slot(f, recipe, dir, slot, why);
     close(dir);
     return err;

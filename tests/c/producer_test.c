@@ -5,11 +5,13 @@
  * What the bytes mean is tested against the sidecar's consumer in tests/producers.rs.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <mlwatch.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +34,24 @@ static int passed, failed;
             return 0;                                                                 \
         }                                                                             \
     } while (0)
+
+/* Where in making a ring a process is killed. */
+static enum step { NEVER, BEFORE_SIZING, BEFORE_RENAMING } dies;
+
+/* These two stand before libc's. */
+int posix_fallocate(int fd, off_t at, off_t len)
+{
+    if (dies == BEFORE_SIZING)
+        raise(SIGKILL);
+    return fallocate(fd, 0, at, len) == 0 ? 0 : errno;
+}
+
+int renameat(int from_dir, const char *from, int to_dir, const char *to)
+{
+    if (dies == BEFORE_RENAMING)
+        raise(SIGKILL);
+    return renameat2(from_dir, from, to_dir, to, 0);
+}
 
 static mlw_options options_for(const char *model)
 {
@@ -68,15 +88,20 @@ static int write_rows(mlw_producer *p, uint32_t rows)
 }
 
 /* What the consumer would do when it has read everything. */
-static int drain(const mlw_producer *p)
+static int drain_file(const char *path)
 {
     struct mlw_identity id;
     uint64_t tail;
-    int fd = open(mlw_path(p), O_RDWR);
+    int fd = open(path, O_RDWR);
     int ok = pread(fd, &id, sizeof id, 0) == (ssize_t)sizeof id && pread(fd, &tail, 8, (off_t)id.producer_off) == 8 &&
              pwrite(fd, &tail, 8, (off_t)id.consumer_off) == 8;
     close(fd);
     return ok;
+}
+
+static int drain(const mlw_producer *p)
+{
+    return drain_file(mlw_path(p));
 }
 
 static int every_function_takes_null_and_short_structs(void)
@@ -209,6 +234,133 @@ static int a_child_without_a_ring_counts_its_drops(void)
     int status;
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
     mlw_close(p);
+    return 1;
+}
+
+/* ---- files that the dead leave ---- */
+
+static const char *inside(char path[600], const char *name)
+{
+    snprintf(path, 600, "%s/%s", dir, name);
+    return path;
+}
+
+/* Makes a file of the ring directory; its descriptor. */
+static int made(const char *name, off_t size, time_t age)
+{
+    char path[600];
+    struct timespec then[2] = {{.tv_sec = time(NULL) - age}, {.tv_sec = time(NULL) - age}};
+    int fd = open(inside(path, name), O_CREAT | O_RDWR, 0660);
+    return ftruncate(fd, size) == 0 && futimens(fd, then) == 0 ? fd : -1;
+}
+
+static int is_there(const char *name)
+{
+    char path[600];
+    struct stat st;
+    return lstat(inside(path, name), &st) == 0;
+}
+
+static int private_files_of_the_dead_are_removed_and_nothing_else(void)
+{
+    const char *stay[] = {
+        ".sweep.0.ring.0123456789abcde.tmp",   /* a digit short */
+        ".sweep.0.ring.0123456789ABCDEF.tmp",  /* not our digits */
+        ".sweep.00.ring.0123456789abcdef.tmp", /* not our slots */
+        ".sweep.64.ring.0123456789abcdef.tmp",
+        ".sweep.0.ring.0123456789abcdef.tmp.x",
+        ".sweeper.0.ring.0123456789abcdef.tmp", /* another stream's */
+    };
+    const char *empty = ".sweep.2.ring.0123456789abcdef.tmp", *held = ".sweep.3.ring.0123456789abcdef.tmp";
+    const char *old = ".sweep.4.ring.0123456789abcdef.tmp", *dead = ".sweep.63.ring.0123456789abcdef.tmp";
+    const char *elsewhere = ".sweep.5.ring.0123456789abcdef.tmp";
+    char path[600];
+    for (size_t i = 0; i < sizeof stay / sizeof *stay; i++)
+        close(made(stay[i], 100, 3600));
+    int holder = made(held, 100, 3600);
+    struct flock lock = {.l_type = F_WRLCK, .l_start = MLW_LOCK_PRODUCER, .l_len = 1};
+    CHECK(holder >= 0 && fcntl(holder, F_OFD_SETLK, &lock) == 0);
+    close(made(empty, 0, 0));
+    close(made(old, 0, 3600));
+    close(made(dead, 100, 0));
+    CHECK(symlink(stay[0], inside(path, elsewhere)) == 0);
+    mlw_producer *p = opened("sweep");
+    CHECK(p != NULL);
+    mlw_close(p);
+    for (size_t i = 0; i < sizeof stay / sizeof *stay; i++)
+        CHECK(is_there(stay[i]));
+    CHECK(is_there(empty) && is_there(held) && is_there(elsewhere) && !is_there(old) && !is_there(dead));
+    close(holder);
+    mlw_close(opened("sweep"));
+    CHECK(!is_there(held));
+    return 1;
+}
+
+/* For how many of the files whose names begin so `act` says yes; all of them without it. */
+static int each_file(const char *beginning, int (*act)(const char *path))
+{
+    char path[600];
+    int count = 0;
+    DIR *entries = opendir(dir);
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;)
+        if (strncmp(entry->d_name, beginning, strlen(beginning)) == 0)
+            count += act == NULL || act(inside(path, entry->d_name));
+    closedir(entries);
+    return count;
+}
+
+static int has_a_size(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && st.st_size > 0;
+}
+
+static int back_dated(const char *path)
+{
+    const struct timespec then[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    return utimensat(AT_FDCWD, path, then, 0) == 0;
+}
+
+static pid_t crashing(uint32_t n_features, enum step step)
+{
+    pid_t child = fork();
+    if (child != 0)
+        return child;
+    mlw_options o = options_for("crash");
+    o.n_features = n_features;
+    mlw_producer *p;
+    dies = step;
+    if (mlw_open(&o, &p) != 0)
+        _exit(1);
+    for (;;)
+        write_rows(p, 1);
+}
+
+static int killed(pid_t child)
+{
+    int status;
+    return waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+static int a_crash_loop_leaves_one_ring(void)
+{
+    srand(1);
+    mlw_close(opened("crash"));
+    for (uint32_t i = 0; i < 200; i++) {
+        if (i % 5 == 0) {
+            CHECK(killed(crashing(5 + i, i % 2 ? BEFORE_SIZING : BEFORE_RENAMING))); /* a schema of its own: it replaces the ring */
+        } else {
+            pid_t child = crashing(1 + i % 3, NEVER);
+            usleep((useconds_t)(rand() % 1500));
+            kill(child, SIGKILL);
+            CHECK(killed(child));
+        }
+        each_file("crash.", drain_file);
+        CHECK(each_file("crash.", NULL) <= 1 && each_file(".crash.", has_a_size) <= 1);
+    }
+    each_file(".crash.", back_dated);
+    mlw_close(opened("crash"));
+    CHECK(each_file("crash.", NULL) == 1 && each_file(".crash.", NULL) == 0);
     return 1;
 }
 
@@ -352,6 +504,8 @@ int main(int argc, char **argv)
     RUN(full_then_drained_then_full_again);
     RUN(a_forked_child_opens_a_ring_of_its_own);
     RUN(a_child_without_a_ring_counts_its_drops);
+    RUN(private_files_of_the_dead_are_removed_and_nothing_else);
+    RUN(a_crash_loop_leaves_one_ring);
     RUN(threads_that_share_a_handle_are_counted_not_corrupting);
     RUN(threads_may_open_and_close_while_another_forks);
     RUN(after_open_no_call_reaches_the_system);

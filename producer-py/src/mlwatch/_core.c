@@ -2,6 +2,7 @@
 #include "ring.c"
 
 #include "recipe.c"
+#include "private.c"
 #include "segment.c"
 
 #include "producer.c"
