@@ -44,24 +44,36 @@ def watch(ring_dir):
         yield watch
 
 
+def wait_until(condition, what, see_to=lambda: None):
+    """The first true value of `condition()`. `see_to` raises when there is nothing left to wait for."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        see_to()
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain until {what}"
+        time.sleep(0.02)
+    return value
+
+
 class Sidecar:
     """A running `mlwatch run`. Its reports and its log are in `output`."""
 
-    def __init__(self, binary, ring_dir, output, *options):
+    def __init__(self, binary, ring_dir, output, *options, prefix=()):
         self.binary, self.ring_dir, self.output = binary, ring_dir, output
         self.log = output / "sidecar.log"
         with open(self.log, "a") as log:
-            command = [binary, "run", "--dir", ring_dir, "--output", output, *options]
+            command = [*prefix, binary, "run", "--dir", ring_dir, "--output", output, *options]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def wait_until(self, condition, what):
         """The first true value of `condition()`."""
-        deadline = time.monotonic() + PATIENCE
-        while not (value := condition()):
-            assert self.process.poll() is None, f"the sidecar ended before {what}:\n{self.log.read_text()}"
-            assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain until {what}:\n{self.log.read_text()}"
-            time.sleep(0.02)
-        return value
+
+        def is_alive():
+            assert self.process.poll() is None, "the sidecar has ended"
+
+        try:
+            return wait_until(condition, what, is_alive)
+        except AssertionError as why:
+            raise AssertionError(f"{why}; {what}; its log:\n{self.log.read_text()}") from None
 
     def inspect(self, ring):
         return json.loads(subprocess.run([self.binary, "inspect", "--json", ring], check=True, capture_output=True).stdout)
@@ -105,13 +117,15 @@ def mlwatch_bin():
 
 @pytest.fixture(scope="session")
 def run_sidecar(mlwatch_bin, tmp_path_factory):
-    """`with run_sidecar("--period", "1s") as sidecar:` in directories of its own, or those given to go on in."""
+    """`with run_sidecar("--period", "1s") as sidecar:` in directories of its own, or those given to go on in.
+
+    `prefix` is what starts it: unshare or setpriv and their options."""
 
     @contextlib.contextmanager
-    def run(*options, ring_dir=None, output=None):
+    def run(*options, ring_dir=None, output=None, prefix=(), binary=mlwatch_bin):
         with contextlib.ExitStack() as cleanup:
             rings = ring_dir or cleanup.enter_context(memory_dir())
-            sidecar = Sidecar(mlwatch_bin, rings, output or tmp_path_factory.mktemp("reports"), *options)
+            sidecar = Sidecar(binary, rings, output or tmp_path_factory.mktemp("reports"), *options, prefix=prefix)
             cleanup.callback(sidecar.kill)
             yield sidecar
 

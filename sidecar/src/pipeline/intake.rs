@@ -38,6 +38,8 @@ pub struct Intake {
     fastest: f64,
     tail_at_last_look: u64,
     unattached_since_ns: Option<u64>,
+    /// That it cannot be removed has been said.
+    irremovable: bool,
     /// The name leads elsewhere, or nowhere: drain, then let go.
     orphaned: bool,
     faults: VecDeque<u64>,
@@ -71,6 +73,7 @@ impl Intake {
             fastest: 0.0,
             tail_at_last_look,
             unattached_since_ns: None,
+            irremovable: false,
             orphaned: false,
             faults: VecDeque::new(),
             quarantined,
@@ -235,7 +238,11 @@ impl Intake {
                     info!(ring = %self.found.path.display(), "removed: read, and its producer has been gone for long")
                 }
                 Ok(false) => {}
-                Err(why) => warn!(ring = %self.found.path.display(), %why, "cannot remove an abandoned ring"),
+                Err(why) if !self.irremovable => {
+                    self.irremovable = true;
+                    warn!(ring = %self.found.path.display(), %why, "cannot remove an abandoned ring: in a sticky directory only its owner may");
+                }
+                Err(_) => {}
             }
         }
     }

@@ -259,11 +259,10 @@ impl Segment {
         // Looked at again under the lock: a producer may have come and gone.
         let spent = self.is_spent();
         let named = std::fs::symlink_metadata(&self.path).is_ok_and(|now| same_file(&now, &self.file));
-        if spent && named {
-            std::fs::remove_file(&self.path)?;
-        }
+        let removed = if spent && named { std::fs::remove_file(&self.path).map(|()| true) } else { Ok(false) };
+        // Also when it could not be removed, or no producer could ever take the ring again.
         set_lock(&self.file, libc::F_UNLCK, wire::LOCK_PRODUCER)?;
-        Ok(spent && named)
+        removed
     }
 
     fn is_spent(&self) -> bool {
