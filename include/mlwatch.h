@@ -141,7 +141,7 @@ static inline mlw_counts mlw_counts_init(void)
     return c;
 }
 
-/* Attaches to a free slot of the stream's ring, or makes one. *out is written on success only.
+/* Continues a ring that an earlier process of the stream has left, or makes one. *out is written on success only.
  * -EINVAL options; -ENOSPC the file system is too small for the ring; -EACCES; -EMEDIUMTYPE the directory is not in memory;
  * -EUSERS all 64 slots of the stream are in use. */
 int mlw_open(const mlw_options *options, mlw_producer **out);

@@ -148,6 +148,32 @@ static void set_regions(struct mlw_segment *f, const struct mlw_identity *id)
     f->data_off = id->data_off;
 }
 
+static uint64_t bytes_free(int fd)
+{
+    struct statfs fs;
+    return fstatfs(fd, &fs) == 0 ? fs.f_bavail * (uint64_t)fs.f_bsize : 0;
+}
+
+static int no_room(uint64_t room, const struct mlw_identity *id, const struct mlw_recipe *recipe, const struct mlw_why *why)
+{
+    uint64_t fits = id->capacity;
+    while (fits >= MLW_MIN_CAPACITY && id->data_off + fits > room)
+        fits /= 2;
+    char remedy[100] = "raise its size: no ring fits into that";
+    if (fits >= MLW_MIN_CAPACITY && fits >= id->page_size)
+        snprintf(remedy, sizeof remedy, "raise its size, or lower ring_bytes from %llu to %llu", (unsigned long long)id->capacity, (unsigned long long)fits);
+    return mlw_fail(why, ENOSPC, "no room for a ring file of %llu bytes in %s, where %llu are free: %s", (unsigned long long)id->file_len, recipe->dir,
+                    (unsigned long long)room, remedy);
+}
+
+static int no_memory(int err, const struct mlw_segment *f, const struct mlw_identity *id, const struct mlw_recipe *recipe, const struct mlw_why *why)
+{
+    uint64_t room = ftruncate(f->fd, 0) == 0 ? bytes_free(f->fd) : 0; /* what the file has got already is room too */
+    if ((err == -ENOSPC || err == -ENOMEM) && room < id->file_len)
+        return no_room(room, id, recipe, why);
+    return mlw_fail(why, -err, "cannot allocate a ring file of %llu bytes in %s: %s", (unsigned long long)id->file_len, recipe->dir, strerror(-err));
+}
+
 /* Locks, sizes and fills a file that has no public name yet; in this order, see private.c. */
 static int initialise(struct mlw_segment *f, const struct mlw_recipe *recipe, const struct mlw_why *why)
 {
@@ -162,11 +188,8 @@ static int initialise(struct mlw_segment *f, const struct mlw_recipe *recipe, co
         err = map_file(f, id.file_len);
     if (err == 0)
         err = populate(f);
-    if (err == -ENOSPC || err == -ENOMEM)
-        return mlw_fail(why, ENOSPC, "no room for a ring file of %llu bytes in %s: raise its size or lower ring_bytes (now %llu)",
-                    (unsigned long long)id.file_len, recipe->dir, (unsigned long long)recipe->capacity);
     if (err != 0)
-        return mlw_fail(why, -err, "cannot allocate a ring file of %llu bytes in %s: %s", (unsigned long long)id.file_len, recipe->dir, strerror(-err));
+        return no_memory(err, f, &id, recipe, why);
     if (fchmod(f->fd, 0660) != 0) /* umask must not lock the sidecar out */
         return mlw_fail(why, errno, "cannot set the mode of a ring file in %s: %s", recipe->dir, strerror(errno));
     if (getrandom(id.uuid, sizeof id.uuid, 0) != (ssize_t)sizeof id.uuid)
@@ -204,6 +227,8 @@ static int give_name(const struct mlw_segment *f, int dir, const char *temporary
     return err;
 }
 
+enum { SLOT_TAKEN = 1 };
+
 /* A nameless file leaves nothing behind if we die; where there are none, and to replace a ring, a private name and a rename. */
 static int make_ring(struct mlw_segment *f, const struct mlw_recipe *recipe, int dir, const char *name, int replace, const struct mlw_why *why)
 {
@@ -225,8 +250,8 @@ static int make_ring(struct mlw_segment *f, const struct mlw_recipe *recipe, int
         if (err == 0)
             return 0;
         mlw_let_go(f);
-        if (err == -EEXIST)
-            return err;
+        if (err == -EEXIST || replace) /* a sticky directory keeps another user's ring in its place */
+            return SLOT_TAKEN;
         mlw_fail(why, -err, "cannot name the ring %s/%s: %s", recipe->dir, name, strerror(-err));
         if (!nameless) /* a nameless file may lack /proc to be linked from; a private name does not */
             return err;
@@ -285,7 +310,8 @@ static int has_unread(int fd, uint64_t size)
     return head != tail && !quarantined && mlw_sound_positions(head, tail, id.capacity);
 }
 
-enum { SLOT_TAKEN = 1 };
+/* What may be done to get a slot, the cheapest first: continuing a ring takes no memory, replacing an unread one loses records. */
+enum effort { CONTINUE, MAKE, MAKE_OVER_UNREAD, EFFORTS };
 
 static int still_named(int dir, const char *name, const struct stat *held)
 {
@@ -294,7 +320,7 @@ static int still_named(int dir, const char *name, const struct stat *held)
 }
 
 /* The slot's file is there: lock it, then adopt or replace it. */
-static int take_existing(struct mlw_segment *f, const struct mlw_recipe *recipe, int dir, const char *name, int replace_unread, const struct mlw_why *why)
+static int take_existing(struct mlw_segment *f, const struct mlw_recipe *recipe, int dir, const char *name, enum effort effort, const struct mlw_why *why)
 {
     struct stat st;
     *f = (struct mlw_segment){.fd = openat(dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)};
@@ -306,7 +332,7 @@ static int take_existing(struct mlw_segment *f, const struct mlw_recipe *recipe,
     }
     if (adopt(f, recipe, (uint64_t)st.st_size))
         return 0;
-    if (!replace_unread && has_unread(f->fd, (uint64_t)st.st_size)) {
+    if (effort == CONTINUE || (effort == MAKE && has_unread(f->fd, (uint64_t)st.st_size))) {
         mlw_let_go(f);
         return SLOT_TAKEN;
     }
@@ -316,7 +342,7 @@ static int take_existing(struct mlw_segment *f, const struct mlw_recipe *recipe,
     return err;
 }
 
-static int take_slot(struct mlw_segment *f, const struct mlw_recipe *recipe, int dir, unsigned slot, int replace_unread, const struct mlw_why *why)
+static int take_slot(struct mlw_segment *f, const struct mlw_recipe *recipe, int dir, unsigned slot, enum effort effort, const struct mlw_why *why)
 {
     char name[NAME_MAX];
     struct stat st;
@@ -324,17 +350,16 @@ static int take_slot(struct mlw_segment *f, const struct mlw_recipe *recipe, int
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
         if (!S_ISREG(st.st_mode))
             return SLOT_TAKEN;
-        return take_existing(f, recipe, dir, name, replace_unread, why);
+        return take_existing(f, recipe, dir, name, effort, why);
     }
-    int err = make_ring(f, recipe, dir, name, 0, why);
-    return err == -EEXIST ? SLOT_TAKEN : err;
+    return effort == CONTINUE ? SLOT_TAKEN : make_ring(f, recipe, dir, name, 0, why);
 }
 
 static int take_any_slot(struct mlw_segment *f, const struct mlw_recipe *recipe, int dir, unsigned *slot, const struct mlw_why *why)
 {
-    for (int replace_unread = 0; replace_unread <= 1; replace_unread++)
+    for (enum effort effort = CONTINUE; effort < EFFORTS; effort++)
         for (*slot = 0; *slot < MLW_MAX_SLOTS; ++*slot) {
-            int result = take_slot(f, recipe, dir, *slot, replace_unread, why);
+            int result = take_slot(f, recipe, dir, *slot, effort, why);
             if (result != SLOT_TAKEN)
                 return result;
         }

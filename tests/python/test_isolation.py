@@ -1,6 +1,7 @@
-"""Producer and sidecar in different PID namespaces, under different users, in a sticky directory."""
+"""Producer and sidecar in different PID namespaces, under different users, in directories that are hostile or too small."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -144,9 +145,29 @@ def test_without_a_common_group_the_sidecar_says_who_it_is_and_what_helps(run_as
 
 # ---- a sticky directory that everybody may write to ----
 
+OTHER = 12347
+
+
 def dead_ring(sticky, user, **options):
     with Service(sticky, user=user, **options) as service:
         return Path(service.path)
+
+
+def test_a_dead_ring_that_may_not_be_opened_or_replaced_costs_a_slot_and_nothing_else(sticky):
+    closed_to_us = dead_ring(sticky, (OTHER, OTHER, []))
+    of_our_group = dead_ring(sticky, (PRODUCER, COMMON, []), n_features=1)
+    before = [os.stat(path).st_ino for path in (closed_to_us, of_our_group)]
+    with Service(sticky, user=(SIDECAR, COMMON, []), n_features=2) as service:
+        assert service.path == f"{sticky}/m.2.ring" and service.write(3)
+    assert [os.stat(path).st_ino for path in (closed_to_us, of_our_group)] == before
+    assert sorted(os.listdir(sticky)) == ["m.0.ring", "m.1.ring", "m.2.ring"]
+
+
+def test_a_dead_ring_of_another_user_and_our_group_is_continued(sticky):
+    ring = dead_ring(sticky, (PRODUCER, COMMON, []))
+    with Service(sticky, user=(OTHER, COMMON, [])) as service:
+        assert service.path == str(ring) and service.write(3)
+    assert Ring(ring).attach_epoch == 2
 
 
 def test_a_ring_that_the_sidecar_may_not_remove_is_named_once_and_its_producer_comes_back(run_as, sticky):
@@ -162,3 +183,66 @@ def test_a_ring_that_the_sidecar_may_not_remove_is_named_once_and_its_producer_c
         sidecar.stop()
     assert reported(sidecar) == 3
     assert sidecar.log.read_text().count("cannot remove an abandoned ring") == 1
+
+
+# ---- a tmpfs that is too small ----
+
+
+def in_tmpfs(place, size):
+    """What starts a process that sees a tmpfs of that size at `place`."""
+    return ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs {place} && exec "$@"', "sh")
+
+
+def seen_by(service):
+    """The ring's path as others see it."""
+    return Path(f"/proc/{service.opened['pid']}/root{service.path}")
+
+
+def fill(folder):
+    with open(folder / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
+    assert os.statvfs(folder).f_bavail == 0
+
+
+@pytest.mark.parametrize("size, ring_bytes, remedy", [
+    ("1m", 1 << 20, "raise its size, or lower ring_bytes from 1048576 to 524288"),
+    ("64k", 8 << 20, "raise its size, or lower ring_bytes from 8388608 to 32768"),
+    ("16k", 1 << 14, "raise its size: no ring fits into that"),
+])  # fmt: skip
+def test_a_file_system_that_is_too_small_is_told_with_the_sizes(tmp_path, size, ring_bytes, remedy):
+    with Service(tmp_path, prefix=in_tmpfs(tmp_path, size), ring_bytes=ring_bytes) as service:
+        assert service.opened["errno"] == errno.ENOSPC and service.opened["files"] == []
+        free = int(size[:-1]) << (20 if size.endswith("m") else 10)
+        needs = ring_bytes + 3 * os.sysconf("SC_PAGESIZE")
+        assert f"{needs} bytes in {tmp_path}, where {free} are free: {remedy}" in service.opened["error"]
+
+
+def test_the_size_that_is_told_to_fit_does(tmp_path):
+    with Service(tmp_path, prefix=in_tmpfs(tmp_path, "1m"), ring_bytes=524288) as service:
+        assert service.write(3)
+
+
+def test_a_ring_goes_on_for_laps_in_a_file_system_filled_to_the_brim(run_sidecar, tmp_path):
+    with Service(tmp_path, prefix=in_tmpfs(tmp_path, "1m"), ring_bytes=1 << 18) as service:
+        ring = seen_by(service)
+        fill(ring.parent)
+        with run_sidecar(*LONG, ring_dir=ring.parent) as sidecar:
+            rows, laps = 1000, 5
+            for _ in range(laps * (1 << 18) // (rows * 8)):
+                sidecar.wait_until(lambda: service.write(rows), "there is room in the ring")
+            sidecar.wait_drained(ring)
+            assert Ring(ring).tail > laps << 18
+            sidecar.stop()
+            assert reported(sidecar) == laps * (1 << 18) // (rows * 8) * rows
+
+
+def test_where_there_is_no_room_for_another_a_dead_ring_is_continued(tmp_path):
+    with Service(tmp_path, prefix=in_tmpfs(tmp_path, "1m"), ring_bytes=1 << 18) as first:
+        beside = ("nsenter", f"--mount=/proc/{first.opened['pid']}/ns/mnt")
+        with Service(tmp_path, prefix=beside, ring_bytes=1 << 18) as second:
+            assert second.path == f"{tmp_path}/m.1.ring"
+        seen_by(first).unlink()
+        fill(seen_by(first).parent)
+        with Service(tmp_path, prefix=beside, ring_bytes=1 << 18) as again:
+            assert again.path == second.path and again.write(3)
