@@ -146,6 +146,11 @@ class Monitor(Producer):
         if self._strict:
             raise ValueError(reason)
 
+    def __reduce__(self):
+        raise TypeError(
+            "a Monitor is neither pickled nor copied: its ring belongs to this process; open one in the child, or use fork"
+        )
+
     def __enter__(self):
         return self
 

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, NoReturn, Self
 
 from ._core import Dropped as Dropped
 from ._core import Producer
@@ -31,6 +31,7 @@ class Monitor(Producer):
         allow_disk: bool = False,
         strict: bool = False,
     ) -> None: ...
+    def __reduce__(self) -> NoReturn: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
