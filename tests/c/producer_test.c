@@ -427,6 +427,124 @@ static int threads_may_open_and_close_while_another_forks(void)
     return 1;
 }
 
+/* Checks every record between head and tail: rows of one feature, each row's value one more than the one's before, `*next` first. */
+static int read_back(const char *path, uint64_t *next)
+{
+    struct mlw_identity id;
+    uint64_t head, tail;
+    int fd = open(path, O_RDONLY);
+    CHECK(pread(fd, &id, sizeof id, 0) == (ssize_t)sizeof id);
+    CHECK(pread(fd, &head, 8, (off_t)id.consumer_off) == 8 && pread(fd, &tail, 8, (off_t)id.producer_off) == 8);
+    while (head < tail) {
+        struct mlw_record r;
+        float values[64];
+        off_t at = (off_t)(id.data_off + head % id.capacity);
+        CHECK(pread(fd, &r, sizeof r, at) == (ssize_t)sizeof r && r.magic == MLW_RECORD_MAGIC && r.pos == head);
+        CHECK(r.crc == mlw_crc32c_table(0, &r, 60) && r.rows <= 64);
+        CHECK(pread(fd, values, r.rows * sizeof *values, at + (off_t)sizeof r) == (ssize_t)(r.rows * sizeof *values));
+        for (uint32_t i = 0; i < r.rows; i++)
+            CHECK(values[i] == (float)((*next)++ % 1000));
+        head += r.rec_len;
+    }
+    close(fd);
+    return 1;
+}
+
+struct counting {
+    mlw_producer *p;
+    uint64_t next; /* rows taken */
+    uint64_t read; /* rows read back */
+    int ok;
+    _Atomic int stop;
+};
+
+static int write_counting(struct counting *c, uint32_t rows)
+{
+    float values[64];
+    for (uint32_t i = 0; i < rows; i++)
+        values[i] = (float)((c->next + i) % 1000);
+    mlw_batch b = mlw_batch_init();
+    b.rows = rows;
+    b.features = values;
+    int err = mlw_write(c->p, &b);
+    c->next += err == 0 ? rows : 0;
+    return err;
+}
+
+static int all_is_there(struct counting *c)
+{
+    return read_back(mlw_path(c->p), &c->read) && c->read == c->next && drain(c->p);
+}
+
+static void *write_and_read_back(void *argument)
+{
+    struct counting *c = argument;
+    for (uint32_t i = 0; c->ok && !c->stop; i++)
+        if (write_counting(c, 1 + i % 64) != 0)
+            c->ok = all_is_there(c);
+    c->ok = c->ok && all_is_there(c);
+    return NULL;
+}
+
+enum { CHILDREN = 60, CHILDS_ROWS = 20 * 21 / 2 };
+
+/* The writing thread was anywhere in mlw_write when it was copied. */
+static void write_in_child(mlw_producer *p)
+{
+    struct counting c = {.p = p};
+    for (uint32_t rows = 1; rows <= 20; rows++)
+        if (write_counting(&c, rows) != 0)
+            _exit(1);
+    _exit(all_is_there(&c) && c.next == CHILDS_ROWS ? 0 : 2);
+}
+
+static int children_succeed(mlw_producer *p)
+{
+    for (int i = 0; i < CHILDREN; i++) {
+        if (fork() == 0)
+            write_in_child(p);
+        int status;
+        if (i % 3 == 2) /* three at a time */
+            for (int alive = 0; alive < 3; alive++)
+                CHECK(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    return 1;
+}
+
+static uint64_t rows_of(const char *path)
+{
+    struct mlw_identity id;
+    uint64_t rows = 0;
+    int fd = open(path, O_RDONLY);
+    if (pread(fd, &id, sizeof id, 0) == (ssize_t)sizeof id)
+        (void)!pread(fd, &rows, 8, (off_t)(id.producer_off + offsetof(struct mlw_producer_page, rows)));
+    close(fd);
+    return rows;
+}
+
+static int a_thread_writes_while_another_forks_and_every_row_is_where_it_belongs(void)
+{
+    mlw_options o = options_for("forks");
+    o.n_features = 1;
+    struct counting c = {.ok = 1};
+    CHECK(mlw_open(&o, &c.p) == 0);
+    pthread_t writer;
+    pthread_create(&writer, NULL, write_and_read_back, &c);
+    int ok = children_succeed(c.p);
+    c.stop = 1;
+    pthread_join(writer, NULL);
+    CHECK(ok && c.ok && counts_of(c.p).rows == c.next && rows_of(mlw_path(c.p)) == c.next);
+    uint64_t childrens = 0;
+    char name[40], path[600];
+    for (int slot = 1; slot <= 3; slot++) {
+        snprintf(name, sizeof name, "forks.%d.ring", slot);
+        childrens += rows_of(inside(path, name));
+    }
+    CHECK(childrens == CHILDREN * CHILDS_ROWS && each_file("forks.", NULL) <= 4);
+    mlw_close(c.p);
+    return 1;
+}
+
 /* Strict seccomp kills at any system call but read, write and exit. The sanitizers make calls of their own. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STRICT 0
@@ -508,6 +626,7 @@ int main(int argc, char **argv)
     RUN(a_crash_loop_leaves_one_ring);
     RUN(threads_that_share_a_handle_are_counted_not_corrupting);
     RUN(threads_may_open_and_close_while_another_forks);
+    RUN(a_thread_writes_while_another_forks_and_every_row_is_where_it_belongs);
     RUN(after_open_no_call_reaches_the_system);
     RUN(crc32c_by_instruction_equals_the_table);
     printf("%d passed, %d failed\n", passed, failed);
