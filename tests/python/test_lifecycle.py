@@ -181,6 +181,50 @@ def test_a_forked_child_writes_to_a_ring_of_its_own(watch, ring_dir):
     assert [r.rows for r in Ring(f"{ring_dir}/m.1.ring").records] == [1]
 
 
+def in_child(work):
+    """Whether it succeeds there."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if work() else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def test_a_child_closes_its_ring_whatever_the_parents_threads_were_doing(watch):
+    monitor = watch(strict=False, ring_bytes=1 << 26)
+
+    def written_and_closed():
+        written, path = monitor.collect(ROWS_3), monitor.path
+        monitor.close()
+        return written and Ring(path).state == 2
+
+    def work():
+        while not monitor.closed:
+            monitor.collect(BIG, labels=BIG)
+
+    threads = in_threads(2, work)
+    closed = [in_child(written_and_closed) for _ in range(20)]
+    monitor.close()
+    for thread in threads:
+        thread.join()
+    assert all(closed)
+
+
+def test_an_argument_that_forks_and_closes_costs_the_child_its_batch_only(watch):
+    monitor = watch(strict=False)
+    children = []
+
+    def array(*_, **__):
+        children.append(os.fork())
+        if children[-1] == 0:
+            monitor.close()
+        return ROWS_3
+
+    written = monitor.collect(WithMethod("__array__", array))
+    if children[-1] == 0:
+        os._exit(0 if written is False else 1)
+    assert written is True and os.waitpid(children[-1], 0)[1] == 0
+
+
 def test_a_monitor_in_a_cycle_is_collected_and_closed(watch, ring_dir):
     monitor = mlwatch.Monitor("cycle", n_classes=3, dir=ring_dir, ring_bytes=1)
     monitor.collect(ROWS_3)

@@ -27,11 +27,27 @@ typedef struct {
     bool strict;
     bool closing; /* the last call in flight closes the handle */
     int in_flight;
+    unsigned forks; /* as `forks` was when `in_flight` was last looked at */
     mlw_counts last_counts; /* these two as they were when the handle was closed */
     char *last_path;
 } Producer;
 
 /* ---- open and close ---- */
+
+/* Grows in a child. What other threads had in flight goes on in the parent only, and would keep the child's handle open for good. */
+static unsigned forks;
+
+static void count_fork(void)
+{
+    forks++;
+}
+
+static void forget_parents_calls(Producer *self)
+{
+    if (self->forks != forks)
+        self->in_flight = 0;
+    self->forks = forks;
+}
 
 static void close_handle(Producer *self)
 {
@@ -173,6 +189,7 @@ static PyObject *producer_close(PyObject *object, PyObject *none)
     (void)none;
     Producer *self = (Producer *)object;
     self->closing = true;
+    forget_parents_calls(self);
     close_if_unused(self);
     Py_RETURN_NONE;
 }
@@ -246,13 +263,16 @@ static int send_arguments(Producer *self, struct batch *b, PyObject *const given
 {
     if (fill_batch(b, given) < 0)
         return -1;
+    if (self->handle == NULL) /* an argument's own code has forked, and closed it in the child */
+        return refuse("the Monitor is closed");
     *done = send_batch(self->handle, b);
     return done->bad == NULL ? 0 : refuse_number(done);
 }
 
 static void leave_handle(Producer *self)
 {
-    self->in_flight--;
+    if (self->in_flight > 0) /* not if it was forgotten meanwhile */
+        self->in_flight--;
     close_if_unused(self);
 }
 
@@ -266,6 +286,7 @@ static PyObject *producer_collect(PyObject *object, PyTypeObject *type, PyObject
     start_batch(&b, &self->schema, &state->methods);
     if (self->handle == NULL || self->closing)
         return report_rejection(self, state, PyUnicode_FromString("the Monitor is closed"));
+    forget_parents_calls(self);
     self->in_flight++;
     int err = assign_arguments(state->argument_names, args, (Py_ssize_t)nargs, names, given);
     if (err == 0)
@@ -397,6 +418,7 @@ static int intern_names(struct state *state)
 static int core_exec(PyObject *module)
 {
     struct state *state = PyModule_GetState(module);
+    pthread_atfork(NULL, NULL, count_fork);
     if (intern_names(state) < 0)
         return -1;
     state->dropped = PyErr_NewExceptionWithDoc("mlwatch.Dropped", "With strict=True: rows did not get into the ring, and are counted.",
