@@ -279,10 +279,20 @@ int mlw_sound_positions(uint64_t head, uint64_t tail, uint64_t capacity)
     return tail - head <= capacity && head % MLW_ALIGN == 0 && tail % MLW_ALIGN == 0;
 }
 
+/* Whoever may write to the file can cut it short under our stores: that must be ourselves, or our group and nobody else. */
+static int is_ours(const struct stat *st)
+{
+    int in_group = st->st_gid == getegid() || group_member(st->st_gid);
+    return st->st_uid == geteuid() || (in_group && !(st->st_mode & S_IWOTH));
+}
+
 /* Maps the locked file if it is a ring of exactly our making: same schema, same geometry, intact. */
-static int adopt(struct mlw_segment *f, const struct mlw_recipe *recipe, uint64_t size)
+static int adopt(struct mlw_segment *f, const struct mlw_recipe *recipe, const struct stat *st)
 {
     struct mlw_identity id;
+    uint64_t size = (uint64_t)st->st_size;
+    if (!is_ours(st))
+        return 0;
     if (pread(f->fd, &id, sizeof id, 0) != (ssize_t)sizeof id || !same_geometry(&id, recipe, size))
         return 0;
     if (map_file(f, id.file_len) != 0 || populate(f) != 0)
@@ -330,7 +340,7 @@ static int take_existing(struct mlw_segment *f, const struct mlw_recipe *recipe,
         mlw_let_go(f);
         return SLOT_TAKEN;
     }
-    if (adopt(f, recipe, (uint64_t)st.st_size))
+    if (adopt(f, recipe, &st))
         return 0;
     if (effort == CONTINUE || (effort == MAKE && has_unread(f->fd, (uint64_t)st.st_size))) {
         mlw_let_go(f);

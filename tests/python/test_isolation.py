@@ -170,6 +170,15 @@ def test_a_dead_ring_of_another_user_and_our_group_is_continued(sticky):
     assert Ring(ring).attach_epoch == 2
 
 
+@pytest.mark.parametrize("user, mode", [((OTHER, OTHER, []), 0o666), ((OTHER, COMMON, []), 0o662)])
+def test_a_dead_ring_that_strangers_may_write_to_is_not_continued(sticky, user, mode):
+    """They could cut it short under the producer's stores."""
+    ring = dead_ring(sticky, user)
+    ring.chmod(mode)
+    with Service(sticky, user=(SIDECAR, COMMON, [])) as service:
+        assert service.path == f"{sticky}/m.1.ring" and service.write(3)
+
+
 def test_a_ring_that_the_sidecar_may_not_remove_is_named_once_and_its_producer_comes_back(run_as, sticky):
     config = sticky / "mlwatch.toml"
     config.write_text("[limits]\nkeep_abandoned = '1ms'\n")
