@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -364,6 +365,66 @@ static int a_crash_loop_leaves_one_ring(void)
     return 1;
 }
 
+enum { SLOTS_WATCHED = 16 };
+
+/* `guards` are locked as long as the slot is believed to be one's own. */
+static int has_its_slot_alone(const int guards[SLOTS_WATCHED], uint32_t n_features)
+{
+    mlw_options o = options_for("alone");
+    o.n_features = n_features;
+    mlw_producer *p;
+    unsigned slot;
+    CHECK(mlw_open(&o, &p) == 0 && sscanf(strrchr(mlw_path(p), '/'), "/alone.%u.", &slot) == 1 && slot < SLOTS_WATCHED);
+    CHECK(flock(guards[slot], LOCK_EX | LOCK_NB) == 0);
+    CHECK(write_rows(p, 1) == 0 && drain(p));
+    CHECK(flock(guards[slot], LOCK_UN) == 0);
+    mlw_close(p);
+    return 1;
+}
+
+static void take_slots_for_ever(uint32_t seed)
+{
+    int guards[SLOTS_WATCHED]; /* opened first, so that a kill closes them before the ring */
+    char name[40];
+    for (int slot = 0; slot < SLOTS_WATCHED; slot++) {
+        snprintf(name, sizeof name, "guard.%d", slot);
+        guards[slot] = made(name, 0, 0);
+    }
+    for (uint32_t i = seed; has_its_slot_alone(guards, 1 + i % 3); i++) {
+    }
+    _exit(1);
+}
+
+static pid_t taking_slots(uint32_t seed)
+{
+    pid_t child = fork();
+    if (child != 0)
+        return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails kills nobody */
+    take_slots_for_ever(seed);
+    return 0;
+}
+
+static int no_two_live_producers_have_one_slot(void)
+{
+    enum { ALIVE = 4, KILLS = 100 };
+    pid_t alive[ALIVE];
+    for (uint32_t i = 0; i < ALIVE; i++)
+        alive[i] = taking_slots(i);
+    for (uint32_t i = ALIVE; i < ALIVE + KILLS; i++) {
+        pid_t *one = &alive[i % ALIVE];
+        usleep((useconds_t)(rand() % 3000));
+        kill(*one, SIGKILL);
+        CHECK(killed(*one));
+        *one = taking_slots(i);
+    }
+    for (int i = 0; i < ALIVE; i++) {
+        kill(alive[i], SIGKILL);
+        CHECK(killed(alive[i]));
+    }
+    return 1;
+}
+
 struct shared {
     mlw_producer *p;
     int calls;
@@ -624,6 +685,7 @@ int main(int argc, char **argv)
     RUN(a_child_without_a_ring_counts_its_drops);
     RUN(private_files_of_the_dead_are_removed_and_nothing_else);
     RUN(a_crash_loop_leaves_one_ring);
+    RUN(no_two_live_producers_have_one_slot);
     RUN(threads_that_share_a_handle_are_counted_not_corrupting);
     RUN(threads_may_open_and_close_while_another_forks);
     RUN(a_thread_writes_while_another_forks_and_every_row_is_where_it_belongs);
