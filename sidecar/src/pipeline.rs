@@ -205,6 +205,30 @@ impl Timer {
     }
 }
 
+/// What there is to do besides reading, and when. While nothing comes, nothing of it is looked at before `due`.
+struct Chores {
+    due: Instant,
+    scan: Timer,
+    close: Timer,
+    losses: [Timer; 2],
+    health: Timer,
+    /// Something came since losses were counted.
+    busy: bool,
+}
+
+impl Chores {
+    fn new() -> Chores {
+        Chores {
+            due: Instant::now(),
+            scan: Timer::new(SCAN_EVERY),
+            close: Timer::new(CLOSE_EVERY),
+            losses: COUNT_LOSSES_EVERY.map(Timer::new),
+            health: Timer::new(HEALTH_EVERY),
+            busy: false,
+        }
+    }
+}
+
 /// A file that is not read.
 struct Refused {
     why: String,
@@ -271,30 +295,14 @@ impl Tail {
     }
 
     fn run(&mut self, stop: impl Fn() -> bool) {
-        let mut scan = Timer::new(SCAN_EVERY);
-        let mut close = Timer::new(CLOSE_EVERY);
-        let mut losses = COUNT_LOSSES_EVERY.map(Timer::new);
-        let mut health = Timer::new(HEALTH_EVERY);
-        let (mut naps, mut last_turn, mut busy) = (Naps::new(), Instant::now(), false);
+        let (mut naps, mut chores, mut last_turn) = (Naps::new(), Chores::new(), Instant::now());
         while !stop() {
             let now = Instant::now();
-            if scan.is_due(now) {
-                self.scan();
-                naps.fit(self.intakes.iter().map(Intake::fill));
-            }
-            let moved = self.attach_for(MOST_ATTACHING) | self.poll(now - last_turn);
+            let moved = self.poll(now - last_turn);
             last_turn = now;
-            busy |= moved;
-            if losses[usize::from(!busy)].is_due(now) {
-                self.count_losses();
-                busy = false;
-            }
-            if close.is_due(now) {
-                self.close_due();
-            }
-            self.commit_due(now);
-            if health.is_due(now) {
-                self.publish_health();
+            if moved || now >= chores.due {
+                self.do_chores(&mut chores, moved, now);
+                naps.fit(self.intakes.iter().map(Intake::fill));
             }
             if moved {
                 naps.wake();
@@ -303,6 +311,27 @@ impl Tail {
             }
         }
         self.stop();
+    }
+
+    /// Everything but reading.
+    fn do_chores(&mut self, chores: &mut Chores, moved: bool, now: Instant) {
+        chores.busy |= moved;
+        if chores.scan.is_due(now) {
+            self.scan();
+        }
+        self.attach_for(MOST_ATTACHING);
+        if chores.losses[usize::from(!chores.busy)].is_due(now) {
+            self.count_losses();
+            chores.busy = false;
+        }
+        if chores.close.is_due(now) {
+            self.close_due();
+        }
+        self.commit_due(now);
+        if chores.health.is_due(now) {
+            self.publish_health();
+        }
+        chores.due = if self.candidates.is_empty() { now + CLOSE_EVERY } else { now };
     }
 
     /// Polls every ring once. Whether anything was there. With nothing anywhere, a load for each ring is all it costs.
@@ -443,15 +472,14 @@ impl Tail {
         }
     }
 
-    /// Opens what was found: usually all of it, so that backlogs are read side by side. Whether there was any.
-    fn attach_for(&mut self, most: Duration) -> bool {
-        let (start, any) = (Instant::now(), !self.candidates.is_empty());
+    /// Opens what was found: usually all of it, so that backlogs are read side by side.
+    fn attach_for(&mut self, most: Duration) {
+        let start = Instant::now();
         while start.elapsed() < most
             && let Some(found) = self.candidates.pop_front()
         {
             self.attach(found);
         }
-        any
     }
 
     fn attach(&mut self, found: Found) {
