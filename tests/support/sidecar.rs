@@ -35,7 +35,16 @@ impl Sidecar {
     }
 
     pub fn wait_for_log(&self, text: &str) {
-        wait_until(&format!("the log says {text:?}"), || self.log.lock().unwrap().contains(text));
+        wait_until(&format!("the log says {text:?}"), || self.log().contains(text));
+    }
+
+    /// So far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: &str) {

@@ -108,9 +108,9 @@ impl Intake {
         self.consumer.area().set_accounted(&self.consumer.consumed(), &self.seen);
     }
 
-    /// Whether its producer has moved, or the ring needs a closer look.
+    /// Whether its producer has moved. A file that was cut short reads as zeros, which is news too, and else the next scan sees it.
     pub fn has_news(&self) -> bool {
-        !self.quarantined && (self.consumer.has_news() || self.consumer.area().faulted())
+        self.consumer.has_news() && !self.quarantined
     }
 
     /// Tells whoever looks that the ring is being watched.
