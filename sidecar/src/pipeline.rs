@@ -110,11 +110,11 @@ const MOST_ATTACHING: Duration = Duration::from_millis(4);
 /// A file that was refused is looked at again after a second, then after twice as long, up to this.
 const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
 /// Closed periods that may wait for a slow disk to commit them. With more, the tail waits too.
-const MOST_CLOSED: usize = 64;
+const MOST_CLOSED: usize = 2;
 /// What waits for the closing thread.
 const CLOSING_QUEUE: usize = 4;
-/// Waiting to be closed, and being closed, over all models.
-const PROFILES_CLOSING: u64 = CLOSING_QUEUE as u64 + 1;
+/// Over all models: waiting to be committed, waiting to be reported, and being reported.
+const PROFILES_CLOSING: u64 = (MOST_CLOSED + MOST_OPEN + CLOSING_QUEUE + 1) as u64;
 
 /// For the closing thread.
 enum ToClose {
@@ -341,14 +341,16 @@ impl Tail {
         }
         let now = now_ns();
         let horizons = self.horizons(now);
-        let mut out = Outlet { closed: &mut self.closed, store: &self.store };
         let mut moved = false;
-        for intake in &mut self.intakes {
+        for i in 0..self.intakes.len() {
+            let intake = &mut self.intakes[i];
+            let mut out = Outlet { closed: &mut self.closed, store: &self.store };
             let model = self.models.get_mut(&intake.model).expect("a model lives as long as its rings");
             let until = horizons.get(&intake.model).copied().unwrap_or(u64::MAX);
             moved |= intake.poll(now, until, elapsed, &mut self.health, |instance, ts_ns, rows| {
                 model.feed(instance, ts_ns, &rows, now, &mut out);
             });
+            self.hand_over_surplus();
         }
         moved
     }
@@ -378,14 +380,23 @@ impl Tail {
 
     fn close_due(&mut self) {
         let now = now_ns();
-        let mut out = Outlet { closed: &mut self.closed, store: &self.store };
-        for (id, model) in &mut self.models {
-            let of_model = || self.intakes.iter().filter(|intake| intake.model == *id);
-            if model.periods.has_due(now, true) {
-                let waiting_from = of_model().filter_map(|intake| intake.waiting_from(now)).min();
-                let attached = of_model().any(|intake| intake.attached);
-                model.close_due(now, waiting_from, attached, &mut out);
-            }
+        let due: Vec<u64> =
+            self.models.iter().filter(|(_, model)| model.periods.has_due(now, true)).map(|(id, _)| *id).collect();
+        for id in due {
+            let of_model = || self.intakes.iter().filter(|intake| intake.model == id);
+            let waiting_from = of_model().filter_map(|intake| intake.waiting_from(now)).min();
+            let attached = of_model().any(|intake| intake.attached);
+            let mut out = Outlet { closed: &mut self.closed, store: &self.store };
+            let model = self.models.get_mut(&id).expect("listed above");
+            model.close_due(now, waiting_from, attached, &mut out);
+            self.hand_over_surplus();
+        }
+    }
+
+    /// Bounds the memory of closed periods: one poll or closing adds two at most, and empty ones.
+    fn hand_over_surplus(&mut self) {
+        if self.closed.len() > MOST_CLOSED {
+            self.commit_due(Instant::now());
         }
     }
 
