@@ -2,13 +2,15 @@
 
 mod support;
 
+use mlwatch::checkpoint::Store;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::sidecar::{Sidecar, report_lines, total, wait_until_drained};
+use support::sidecar::{Sidecar, report_lines, total, wait_until, wait_until_drained};
 use support::{Counts, Options, Producer, RawBatch, batch, ring_dir};
 
 /// `MLWATCH_KILLS` for a longer run.
@@ -87,4 +89,53 @@ fn every_row_is_reported_or_counted_over_any_number_of_kills() {
         );
     }
     assert!(crash_rows > 0, "kills that cost nothing prove nothing");
+}
+
+/// The rows of each report after a sidecar with these arguments was killed and another one, with those, has gone on.
+fn reports_over_a_kill(first: &[&str], second: &[&str]) -> (Vec<Value>, u64) {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let sidecar = Sidecar::start(dir.path(), output.path(), first);
+    for i in 0..40 {
+        producer.write_features(&[i as f32; 6], 2);
+    }
+    wait_until_drained(&producer.path());
+    let committed = |rows: u64| wait_until("it is committed", || committed_rows(output.path()) == Some(rows));
+    committed(120);
+    sidecar.signal("-KILL");
+    sidecar.wait();
+    producer.write_features(&[99.0; 2], 2);
+    let sidecar = Sidecar::start(dir.path(), output.path(), second);
+    wait_until_drained(&producer.path());
+    assert!(sidecar.stop().0.success());
+    (distinct_reports(output.path()), producer.counts().rows)
+}
+
+/// Rows that the newest checkpoint has, read from a copy: the directory itself is locked.
+fn committed_rows(output: &Path) -> Option<u64> {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(output.join("checkpoint")).ok()? {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).ok()?;
+    }
+    let (_, saved) = Store::open(copy.path()).unwrap();
+    saved.iter().flat_map(|saved| &saved.open).map(|(_, profile)| profile.rows).max()
+}
+
+#[test]
+fn a_period_goes_on_after_a_kill_with_every_committed_row_and_says_that_it_is_partial() {
+    let (reports, rows) = reports_over_a_kill(&["--period", "24h"], &["--period", "24h"]);
+    assert_eq!((reports.len(), total(&reports, "/rows"), total(&reports, "/losses/crash_rows")), (1, rows, 0));
+    assert_eq!(reports[0]["partial"], true);
+    assert_eq!((&reports[0]["features"][0]["n"], &reports[0]["features"][0]["sampled"]), (&rows.into(), &rows.into()));
+    assert_eq!(reports[0]["features"][0]["max"], 99.0);
+}
+
+#[test]
+fn changed_settings_close_what_was_open_and_begin_anew() {
+    let (mut reports, rows) = reports_over_a_kill(&["--period", "24h"], &["--period", "12h"]);
+    reports.sort_by_key(|report| report["rows"].as_u64());
+    assert_eq!(reports.iter().map(|r| r["rows"].as_u64().unwrap()).collect::<Vec<_>>(), [1, rows - 1]);
+    assert_eq!(reports.iter().map(|r| r["period_seconds"].as_f64().unwrap()).collect::<Vec<_>>(), [43_200.0, 86_400.0]);
+    assert_eq!(total(&reports, "/losses/crash_rows"), 0);
 }

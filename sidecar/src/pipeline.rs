@@ -111,6 +111,8 @@ const MOST_ATTACHING: Duration = Duration::from_millis(4);
 const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
 /// Closed periods that may wait for a slow disk to commit them. With more, the tail waits too.
 const MOST_CLOSED: usize = 2;
+/// How long after the start a ring that a dead sidecar had read may come back and be known.
+const MARKS_WAIT: Duration = Duration::from_secs(600);
 /// What waits for the closing thread.
 const CLOSING_QUEUE: usize = 4;
 /// Over all models: waiting to be committed, waiting to be reported, and being reported.
@@ -247,8 +249,8 @@ struct Tail {
     models: BTreeMap<u64, Model>,
     next_model: u64,
     refused: HashMap<Found, Refused>,
-    /// Of rings that a dead sidecar had read.
-    marks: HashMap<[u8; 16], Mark>,
+    /// Of rings that a dead sidecar had read and this one has not seen yet, with the model they fed.
+    marks: HashMap<[u8; 16], (u64, Mark)>,
     health: Health,
     /// Not yet handed over.
     closed: Vec<Closed>,
@@ -279,7 +281,12 @@ impl Tail {
     /// Goes on with what a dead sidecar left, as far as the settings are still the same.
     fn revive(&mut self, saved: Vec<Saved>) {
         for saved in saved {
-            self.marks.extend(saved.model.marks.iter().map(|mark| (mark.uuid, mark.clone())));
+            for mark in &saved.model.marks {
+                let (id, newest) = self.marks.entry(mark.uuid).or_insert_with(|| (self.next_model, mark.clone()));
+                if mark.consumed.records > newest.consumed.records {
+                    (*id, *newest) = (self.next_model, mark.clone());
+                }
+            }
             let mut out = Outlet { closed: &mut self.closed, store: &self.store };
             let mut model = Model::revived(saved, self.started_ns, &mut out);
             let other = |wanted: Option<bool>| wanted == Some(false);
@@ -288,6 +295,7 @@ impl Tail {
             if other_settings {
                 info!(model = model.spec.model, "the settings have changed: its open periods are closed early");
                 model.close_all(&mut out);
+                model.superseded = true;
             }
             self.models.insert(self.next_model, model);
             self.next_model += 1;
@@ -409,8 +417,7 @@ impl Tail {
             for (id, model) in &mut self.models {
                 let must = model.has_closed() && waited_enough;
                 if model.commit_is_due(now) && (must || self.store.has_room()) {
-                    let marks = self.intakes.iter().filter(|intake| intake.model == *id).map(Intake::mark).collect();
-                    model.commit(marks, &self.store, now);
+                    model.commit(marks_of(*id, &self.intakes, &self.marks), &self.store, now);
                 }
             }
         }
@@ -507,8 +514,8 @@ impl Tail {
     fn take_in(&mut self, segment: Segment, found: Found) {
         self.refused.remove(&found);
         let model = self.model_for(&segment);
-        let mark = self.marks.get(&segment.identity().uuid);
-        self.intakes.push(Intake::new(segment, found, model, mark));
+        let mark = self.marks.remove(&segment.identity().uuid);
+        self.intakes.push(Intake::new(segment, found, model, mark.map(|(_, mark)| mark)));
     }
 
     fn refuse(&mut self, found: Found, why: &OpenError) {
@@ -557,7 +564,7 @@ impl Tail {
             );
         }
         let spec = intake::spec_of(schema);
-        let known = self.models.values().any(|model| *model.spec == spec);
+        let known = self.models.values().any(|model| *model.spec == spec && !model.superseded);
         if !known && self.models.len() >= limits.max_models {
             let most = limits.max_models;
             return refuse("max_models", format!("{most} models are reported already: raise limits.max_models"));
@@ -579,7 +586,7 @@ impl Tail {
     fn model_for(&mut self, segment: &Segment) -> u64 {
         let schema = segment.schema();
         let spec = intake::spec_of(schema);
-        let known = self.models.iter().find(|(_, model)| *model.spec == spec).map(|(id, _)| *id);
+        let known = self.models.iter().find(|(_, model)| *model.spec == spec && !model.superseded).map(|(id, _)| *id);
         let id = known.unwrap_or_else(|| self.add_model(spec, schema));
         let model = self.models.get_mut(&id).expect("known, or just added");
         model.value_bytes = model.value_bytes.max(value_bytes(schema));
@@ -618,9 +625,12 @@ impl Tail {
             info!(ring = %over.found.path.display(), "let go");
             // Should it get a name again, what was read of it is not lost.
             over.account();
-            self.marks.remove(&over.uuid());
         }
-        let fed = |id: &u64| self.intakes.iter().any(|intake| intake.model == *id);
+        if now_ns().saturating_sub(self.started_ns) > MARKS_WAIT.as_nanos() as u64 {
+            self.marks.clear();
+        }
+        let waits = |id: &u64| self.marks.values().any(|(model, _)| model == id);
+        let fed = |id: &u64| self.intakes.iter().any(|intake| intake.model == *id) || waits(id);
         self.models.retain(|id, model| {
             let over = model.is_idle() && !fed(id);
             if over {
@@ -648,12 +658,17 @@ impl Tail {
             model.close_all(&mut out);
         }
         for (id, model) in &mut self.models {
-            let marks = self.intakes.iter().filter(|intake| intake.model == *id).map(Intake::mark).collect();
-            model.commit(marks, &self.store, start);
+            model.commit(marks_of(*id, &self.intakes, &self.marks), &self.store, start);
         }
         self.hand_over_closed();
         self.publish_health();
     }
+}
+
+/// How far a model's rings have been read, those included that a dead sidecar had read and that may still come.
+fn marks_of(model: u64, intakes: &[Intake], waiting: &HashMap<[u8; 16], (u64, Mark)>) -> Vec<Mark> {
+    let waiting = waiting.values().filter(|(id, _)| *id == model).map(|(_, mark)| mark.clone());
+    intakes.iter().filter(|intake| intake.model == model).map(Intake::mark).chain(waiting).collect()
 }
 
 fn value_bytes(schema: &Schema) -> u64 {

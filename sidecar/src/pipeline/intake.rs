@@ -48,7 +48,7 @@ pub struct Intake {
 
 impl Intake {
     /// What an earlier sidecar had read, and neither its checkpoint's `mark` nor, without one, its orderly stop knows of, is lost.
-    pub fn new(segment: Segment, found: Found, model: u64, mark: Option<&Mark>) -> Intake {
+    pub fn new(segment: Segment, found: Found, model: u64, mark: Option<Mark>) -> Intake {
         let schema = segment.schema().clone();
         let quarantined = segment.quarantined();
         if quarantined {
@@ -96,11 +96,7 @@ impl Intake {
 
     /// How far it has been read, for a checkpoint.
     pub fn mark(&self) -> Mark {
-        Mark { uuid: self.uuid(), consumed: self.consumer.consumed(), dropped: self.seen }
-    }
-
-    pub fn uuid(&self) -> [u8; 16] {
-        self.consumer.area().identity().uuid
+        Mark { uuid: self.consumer.area().identity().uuid, consumed: self.consumer.consumed(), dropped: self.seen }
     }
 
     /// Everything read stands in a report: an orderly stop.

@@ -15,6 +15,8 @@ pub struct Model {
     pub period: Duration,
     pub reservoir_rows: u64,
     pub periods: Periods<Profile>,
+    /// The settings have changed since a dead sidecar made it: another model takes its rings.
+    pub superseded: bool,
     /// Of one value of a sample.
     pub value_bytes: u64,
     seed: u64,
@@ -40,6 +42,7 @@ impl Model {
             period,
             reservoir_rows,
             periods: Periods::new(period, started_ns, now_ns),
+            superseded: false,
             value_bytes: 4,
             seed,
             checkpoint,
