@@ -25,10 +25,10 @@ mod bench;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use bench::Spread;
 use bench::calls::{Plain, Ring, Source};
 use bench::clock::Clock;
-use bench::rounds::Round;
-use bench::{Spread, percentile};
+use bench::rounds::{self, Round};
 use std::hint::black_box;
 use std::path::Path;
 use support::{RawReservation, api, reservation, ring_dir};
@@ -76,11 +76,8 @@ fn measure_shape(shape: (u32, u32), clock: Clock) {
 }
 
 fn print_row(bytes: usize, name: &str, rounds: &[&Round], [p50_ratio, row_ratio]: [String; 2]) {
-    let mut each: Vec<f32> = rounds.iter().flat_map(|round| &round.each).copied().collect();
-    each.sort_by(f32::total_cmp);
-    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| percentile(&each, share));
-    let in_a_row = Spread::new(rounds.iter().map(|round| round.in_a_row()).collect()).median();
-    println!("| {bytes} | {name} | {p50:.0} | {p99:.0} | {p999:.0} | {p50_ratio} | {in_a_row:.1} | {row_ratio} |");
+    let [p50, p99, p999, in_a_row] = rounds::cells(rounds);
+    println!("| {bytes} | {name} | {p50} | {p99} | {p999} | {p50_ratio} | {in_a_row} | {row_ratio} |");
 }
 
 /* ---- what is timed ---- */

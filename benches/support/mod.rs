@@ -25,13 +25,31 @@ pub fn print_heading(bench: &str) {
     println!("{model}, {cores} cores: cargo bench --bench {bench}{warning}\n");
 }
 
-/// Keeps this thread on the core it is on, so that its caches stay its own.
-pub fn pin() {
-    // SAFETY: the set is plain data, zeroed, and as long as stated; both calls only concern this thread.
+/// Keeps this thread on the core it is on, so that its caches stay its own. Which one that is.
+pub fn pin() -> usize {
+    // SAFETY: no arguments.
+    let core = unsafe { libc::sched_getcpu() } as usize;
+    pin_to(&[core]);
+    core
+}
+
+/// Keeps this thread, and what it starts, on these cores.
+pub fn pin_to(cores: &[usize]) {
+    // SAFETY: the set is plain data, zeroed, and as long as stated; the call only concerns this thread.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0, "a core may be chosen");
+        cores.iter().for_each(|&core| libc::CPU_SET(core, &mut set));
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0, "cores may be chosen");
+    }
+}
+
+/// Those that this thread may run on.
+pub fn cores() -> Vec<usize> {
+    // SAFETY: the set is plain data, zeroed, and as long as stated.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, size_of_val(&set), &mut set), 0, "cores may be listed");
+        (0..libc::CPU_SETSIZE as usize).filter(|&core| libc::CPU_ISSET(core, &set)).collect()
     }
 }
 
