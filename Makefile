@@ -16,7 +16,7 @@ PY_SOURCES := $(wildcard producer-py/*.py producer-py/*.toml producer-py/src/mlw
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/mlwatch.stamp sidecar ## a real model drifts before your eyes: 42 s, after building
@@ -28,13 +28,21 @@ test: rust-test c-test sanitize python-test ## everything: Rust, C, Python, acro
 .PHONY: lint
 lint: | tools ## formatting, clippy, the C header as C++17
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path benches/peers/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CXX) -std=c++17 -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only -x c++ include/mlwatch.h examples/cpp/main.cpp
 
 .PHONY: bench
-bench: $(VENV)/mlwatch.stamp lib sidecar ## the producer call against memcpy, the sidecar against a read-only pass
+bench: $(VENV)/mlwatch.stamp lib sidecar ## the producer call against memcpy and its peers, the sidecar against a read-only pass
 	$(CARGO) bench --locked --benches -q 2>&1
 	$(VENV)/bin/python benches/producer_call.py --sidecar target/release/mlwatch
+	@$(MAKE) --no-print-directory bench-peers
+
+PEERS := --locked -q --manifest-path benches/peers/Cargo.toml --target-dir target/peers
+
+.PHONY: bench-peers
+bench-peers: lib ## the producer call against rtrb and iceoryx2; needs Rust 1.89, builds for two minutes
+	$(CARGO) bench $(PEERS) 2>&1
 
 .PHONY: torture
 torture: lib ## a producer killed 3,000 times while the sidecar's consumer reads

@@ -16,9 +16,9 @@
 //! - ×: subject ÷ memcpy of the same round, median over the rounds and [interquartile range].
 //!
 //! A closed loop: the next call begins when the last one is over, so a delay holds back no arrivals and waiting in a queue is
-//! not in these numbers. The ring is drained between timed calls by the same thread, so the cost of lines that a sidecar on
-//! another core has read is not in them either; `producer_call.py` has a sidecar. In the end every record written must have been
-//! read and none dropped: a dropped call is a fast call.
+//! not in these numbers; `producer_schedule` has calls that are due at fixed times. The ring is drained between timed calls by
+//! the same thread, so the cost of lines that a sidecar on another core has read is not in them either; `producer_reader` has
+//! such a reader. In the end every record written must have been read and none dropped: a dropped call is a fast call.
 
 #[path = "support/mod.rs"]
 mod bench;

@@ -78,6 +78,11 @@ impl Round {
     pub fn in_a_row(&self) -> f64 {
         percentile(&self.groups, 0.5)
     }
+
+    /// The mean of all groups: with what happens once a burst, and with every interruption.
+    pub fn whole(&self) -> f64 {
+        self.groups.iter().map(|&ns| f64::from(ns)).sum::<f64>() / self.groups.len() as f64
+    }
 }
 
 /// p50, p99 and p99.9 of all rounds together, and the median of what they say about calls in a row, as cells of a table.

@@ -116,7 +116,8 @@ pub struct Api {
 pub fn api() -> &'static Api {
     static API: OnceLock<Api> = OnceLock::new();
     API.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let package = Path::new(env!("CARGO_MANIFEST_DIR")); // ours, or one inside it
+        let root = package.ancestors().find(|dir| dir.join("Makefile").exists()).expect("a Makefile");
         let made = Command::new("make").args(["-s", "lib"]).current_dir(root).status().expect("make runs");
         assert!(made.success(), "make lib failed");
         Api::load(&root.join("target/c/libmlwatch.so"))

@@ -18,7 +18,7 @@ pub struct Sidecar {
 impl Sidecar {
     /// Reads `dir`, writes below `output`; returns once it listens to signals.
     pub fn start(dir: &Path, output: &Path, arguments: &[&str]) -> Sidecar {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mlwatch"))
+        let mut child = Command::new(program())
             .arg("run")
             .args(["--dir", dir.to_str().unwrap(), "--output", output.to_str().unwrap()])
             .args(arguments)
@@ -67,6 +67,12 @@ impl Sidecar {
     }
 }
 
+/// Cargo builds it for tests and benches of its own package only.
+fn program() -> &'static str {
+    let Some(program) = option_env!("CARGO_BIN_EXE_mlwatch") else { panic!("not built for this package") };
+    program
+}
+
 /// Every native report in `output`, in order; not the line that may be under way.
 pub fn reports(output: &Path) -> Vec<Value> {
     report_lines(output).iter().map(|line| serde_json::from_str(line).expect(line)).collect()
@@ -89,10 +95,7 @@ pub fn total(reports: &[Value], pointer: &str) -> u64 {
 
 /// `mlwatch inspect --json`.
 pub fn inspect(ring: &Path) -> Value {
-    let out = Command::new(env!("CARGO_BIN_EXE_mlwatch"))
-        .args(["inspect", "--json", ring.to_str().unwrap()])
-        .output()
-        .unwrap();
+    let out = Command::new(program()).args(["inspect", "--json", ring.to_str().unwrap()]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     serde_json::from_slice(&out.stdout).unwrap()
 }
