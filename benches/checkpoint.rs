@@ -14,6 +14,8 @@
 
 #[path = "support/mod.rs"]
 mod bench;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use mlwatch::checkpoint::{Checkpoint, ModelState, Store, WorkDone};
 use mlwatch::profile::{Feature, Profile, Rows, Spec};

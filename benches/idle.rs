@@ -17,7 +17,6 @@ mod bench;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use nix::libc;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -74,18 +73,11 @@ fn attached(sidecar: &Sidecar) -> usize {
 /// Processor seconds of a thread that only sleeps.
 fn sleep_only(nap: Duration, window: Duration) -> f64 {
     let start = Instant::now();
-    let before = thread_seconds();
+    let before = bench::thread_seconds();
     while start.elapsed() < window {
         thread::sleep(nap);
     }
-    thread_seconds() - before
-}
-
-fn thread_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the clock exists since Linux 2.6.12, and `time` is ours to write.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+    bench::thread_seconds() - before
 }
 
 fn process_seconds(pid: u32) -> f64 {

@@ -28,7 +28,6 @@ use mlwatch::pipeline::rows_of;
 use mlwatch::profile::{Feature, Profile, Rows, Spec};
 use mlwatch::ring::{Budget, Consumer, Segment};
 use mlwatch::stats::{Columns, Moments, Reservoir, RowStore};
-use nix::libc;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::hint::black_box;
@@ -225,10 +224,10 @@ impl Ring {
     fn pass(&mut self, state: &mut State, each: Each) -> f64 {
         self.fill();
         state.early = Profile::new(spec(), RESERVOIR, 1);
-        let start = thread_seconds();
+        let start = bench::thread_seconds();
         let polled =
             self.consumer.poll(ALL, |_| true, |batch| each(state, &rows_of(&batch))).sound().expect("sound records");
-        let seconds = thread_seconds() - start;
+        let seconds = bench::thread_seconds() - start;
         black_box(state);
         assert_eq!((polled.records, polled.missing), (RECORDS as u64, 0), "everything written was read");
         seconds
@@ -245,13 +244,6 @@ impl Ring {
             assert_eq!(self.producer.write(&one), 0, "the ring has room");
         }
     }
-}
-
-fn thread_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the clock exists since Linux 2.6.12, and `time` is ours to write.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 /* ---- the data ---- */

@@ -53,6 +53,14 @@ pub fn cores() -> Vec<usize> {
     }
 }
 
+/// Processor time of this thread.
+pub fn thread_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock exists since Linux 2.6.12, and `time` is ours to write.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
 /// The smallest value that at least `share` of the values do not exceed.
 pub fn percentile(sorted: &[f32], share: f64) -> f64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
