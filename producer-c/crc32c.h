@@ -35,21 +35,37 @@ static inline int mlw_crc32c_has_instruction(void)
 #endif
 }
 
-/* Of a record header's first 60 bytes, as words. The instruction is written out so that it needs no other compiler flags. */
-static inline uint32_t mlw_crc32c_header(int has_instruction, const uint64_t w[8])
+/* Of a record header's first 16 bytes, as words: the same for all records of a shape. */
+static inline uint32_t mlw_crc32c_header_start(const uint64_t w[2])
+{
+    return mlw_crc32c_table(0, w, 16);
+}
+
+/* A function of its own, or the words would have to lie in memory where the instruction is used, too. */
+static __attribute__((noinline)) uint32_t mlw_crc32c_header_by_table(uint32_t start, uint64_t pos, uint64_t seq, uint64_t ts_ns, uint64_t rows)
+{
+    const uint64_t w[6] = {pos, seq, ts_ns, rows};
+    return mlw_crc32c_table(start, w, 44);
+}
+
+/* Of its first 60 bytes, given the start's. The instruction is written out so that it needs no other compiler flags. */
+static inline uint32_t mlw_crc32c_header_end(int has_instruction, uint32_t start, uint64_t pos, uint64_t seq, uint64_t ts_ns, uint64_t rows)
 {
 #if defined(__x86_64__)
-    if (has_instruction) {
-        uint64_t crc = UINT32_MAX;
-        for (int i = 0; i < 7; i++)
-            __asm__("crc32q %1, %0" : "+r"(crc) : "r"(w[i]));
+    if (__builtin_expect(has_instruction, 1)) {
+        uint64_t crc = (uint32_t)~start;
+        __asm__("crc32q %1, %0" : "+r"(crc) : "r"(pos));
+        __asm__("crc32q %1, %0" : "+r"(crc) : "r"(seq));
+        __asm__("crc32q %1, %0" : "+r"(crc) : "r"(ts_ns));
+        __asm__("crc32q %1, %0" : "+r"(crc) : "r"(rows));
+        __asm__("crc32q %1, %0" : "+r"(crc) : "r"(UINT64_C(0)));
         uint32_t crc32 = (uint32_t)crc;
-        __asm__("crc32l %1, %0" : "+r"(crc32) : "r"((uint32_t)w[7]));
+        __asm__("crc32l %1, %0" : "+r"(crc32) : "r"(0));
         return ~crc32;
     }
 #endif
     (void)has_instruction;
-    return mlw_crc32c_table(0, w, 60);
+    return mlw_crc32c_header_by_table(start, pos, seq, ts_ns, rows);
 }
 
 #endif

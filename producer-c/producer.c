@@ -39,7 +39,7 @@ static void detach_all_in_child(void)
         p->consumer = NULL;
         p->retry_ns = 0;
         p->reserved = 0;
-        p->claim.len = 0;
+        p->shape.rows = 0;
         memset((void *)&p->own_page, 0, sizeof p->own_page);
         atomic_store_explicit(&p->page, &p->own_page, memory_order_relaxed);
         atomic_store_explicit(&p->busy, 0, memory_order_relaxed);

@@ -31,15 +31,21 @@ struct mlw_recipe {
     uint64_t capacity;
 };
 
-/* A record that has a place in the ring and is not yet visible. */
-struct mlw_claim {
-    uint64_t padding;
-    uint64_t pos;
-    uint64_t len; /* 0 = nothing is claimed */
-    uint64_t timestamp_ns;
-    uint32_t rows;
+/* How records of so many rows with these sections look: worked out when it changes, which for most loops is once. */
+struct mlw_shape {
+    uint32_t rows; /* 0 = none yet */
     uint32_t sections;
-    uint64_t at[MLW_SECTIONS]; /* offset of each section in the payload */
+    uint64_t len;              /* of the record, header included */
+    uint64_t header[2];        /* the header's first words */
+    uint32_t header_crc;       /* of these */
+    uint32_t at[MLW_SECTIONS]; /* where each section begins, from the record's start */
+};
+
+/* A place in the ring for a record of the current shape, not yet visible. */
+struct mlw_claim {
+    uint64_t pos;
+    uint64_t padding; /* in front of it, up to the end of the lap */
+    uint64_t timestamp_ns;
 };
 
 struct mlw_producer {
@@ -54,7 +60,8 @@ struct mlw_producer {
     uint64_t cached_head; /* some head the consumer has published; never ahead of it */
     uint64_t next_seq;
     int crc_instruction; /* the CPU computes CRC-32C */
-    struct mlw_claim claim;
+    struct mlw_shape shape; /* none while detached */
+    struct mlw_claim claim; /* of the open reservation */
     uint64_t max_record;
     uint64_t row_bytes[MLW_SECTIONS];        /* 0 = the schema has no such section */
     uint32_t record_rows[MLW_SECTION_SETS];  /* by sections; 0 = not a valid combination */

@@ -12,6 +12,7 @@
 
 #include "producer.h"
 
+#define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 static void bump(_Atomic uint64_t *counter, uint64_t by)
@@ -64,7 +65,7 @@ static void drop_record(mlw_producer *p, enum mlw_drop_reason why, uint64_t rows
     atomic_store_explicit(&page(p)->next_seq, p->next_seq, memory_order_relaxed);
 }
 
-/* ---- claim, publish ---- */
+/* ---- shapes ---- */
 
 uint64_t mlw_place_sections(const mlw_producer *p, uint64_t rows, uint32_t sections, uint64_t at[MLW_SECTIONS])
 {
@@ -77,6 +78,29 @@ uint64_t mlw_place_sections(const mlw_producer *p, uint64_t rows, uint32_t secti
     return end;
 }
 
+/* `rows` is in 1..=record_rows[sections]: the caller has checked. */
+static void learn_shape(mlw_producer *p, uint32_t rows, uint32_t sections)
+{
+    struct mlw_shape *s = &p->shape;
+    uint64_t at[MLW_SECTIONS];
+    uint64_t payload_len = mlw_place_sections(p, rows, sections, at);
+    s->rows = rows;
+    s->sections = sections;
+    s->len = sizeof(struct mlw_record) + payload_len;
+    s->header[0] = MLW_RECORD_MAGIC | (uint64_t)MLW_KIND_DATA << 32 | (uint64_t)sections << 48;
+    s->header[1] = s->len | payload_len << 32;
+    s->header_crc = mlw_crc32c_header_start(s->header);
+    for (int i = 0; i < MLW_SECTIONS; i++)
+        s->at[i] = (uint32_t)(sizeof(struct mlw_record) + at[i]);
+}
+
+static inline int has_shape(const mlw_producer *p, uint32_t rows, uint32_t sections)
+{
+    return p->shape.rows == rows && p->shape.sections == sections;
+}
+
+/* ---- claim, publish ---- */
+
 /* A forged head must not make us overwrite what the consumer may still read: believe only heads between the last one and our tail. */
 static void refresh_head(mlw_producer *p)
 {
@@ -86,147 +110,136 @@ static void refresh_head(mlw_producer *p)
         p->cached_head = head;
 }
 
-static int has_room(mlw_producer *p, uint64_t need)
+static inline int has_room(mlw_producer *p, uint64_t need)
 {
-    if (need <= p->capacity - (p->tail - p->cached_head))
+    if (likely(need <= p->capacity - (p->tail - p->cached_head)))
         return 1;
     refresh_head(p);
     return need <= p->capacity - (p->tail - p->cached_head);
 }
 
-/* `rows` is in 1..=record_rows[sections]: the caller has checked. */
-static int claim(mlw_producer *p, uint32_t rows, uint32_t sections, uint64_t timestamp_ns)
+/* For a record of the current shape. */
+static inline int claim(mlw_producer *p, struct mlw_claim *c)
 {
-    struct mlw_claim *c = &p->claim;
-    uint64_t len = sizeof(struct mlw_record) + mlw_place_sections(p, rows, sections, c->at);
     uint64_t rest_of_lap = p->capacity - (p->tail & (p->capacity - 1));
-    uint64_t padding = len <= rest_of_lap ? 0 : rest_of_lap;
-    if (unlikely(!has_room(p, padding + len))) {
-        drop_record(p, MLW_DROP_FULL, rows);
-        return -EAGAIN;
-    }
-    c->padding = padding;
-    c->pos = p->tail + padding;
-    c->len = len;
-    c->timestamp_ns = timestamp_ns ? timestamp_ns : mlw_now_ns();
-    c->rows = rows;
-    c->sections = sections;
-    return 0;
+    c->padding = unlikely(p->shape.len > rest_of_lap) ? rest_of_lap : 0;
+    c->pos = p->tail + c->padding;
+    if (likely(has_room(p, c->padding + p->shape.len)))
+        return 0;
+    drop_record(p, MLW_DROP_FULL, p->shape.rows);
+    return -EAGAIN;
 }
 
-static unsigned char *payload(const mlw_producer *p)
+static inline unsigned char *record_at(const mlw_producer *p, uint64_t pos)
 {
-    return p->data + (p->claim.pos & (p->capacity - 1)) + sizeof(struct mlw_record);
+    return p->data + (pos & (p->capacity - 1));
 }
 
 /* As words held in registers, stored once: fields stored one by one and read back for the checksum cost 20 ns. */
-static void write_header(const mlw_producer *p, struct mlw_record r)
+static inline void write_header(const mlw_producer *p, const uint64_t start[2], uint32_t start_crc, uint64_t pos, uint64_t ts_ns, uint32_t rows)
 {
-    uint64_t w[8] = {
-        MLW_RECORD_MAGIC | (uint64_t)r.kind << 32 | (uint64_t)r.sections << 48,
-        r.rec_len | (uint64_t)r.payload_len << 32,
-        r.pos,
-        r.seq,
-        r.ts_ns,
-        r.rows,
-    };
-    w[7] = (uint64_t)mlw_crc32c_header(p->crc_instruction, w) << 32;
-    uint64_t *to = (uint64_t *)(p->data + (r.pos & (p->capacity - 1)));
-    for (int i = 0; i < 8; i++)
-        to[i] = w[i];
+    uint64_t seq = p->next_seq, *to = (uint64_t *)record_at(p, pos);
+    uint64_t crc = mlw_crc32c_header_end(p->crc_instruction, start_crc, pos, seq, ts_ns, rows);
+    to[0] = start[0];
+    to[1] = start[1];
+    to[2] = pos;
+    to[3] = seq;
+    to[4] = ts_ns;
+    to[5] = rows;
+    to[6] = 0;
+    to[7] = crc << 32;
 }
 
-static void publish(mlw_producer *p)
+static __attribute__((noinline)) void write_padding(const mlw_producer *p, uint64_t len)
 {
-    struct mlw_claim *c = &p->claim;
+    const uint64_t start[2] = {MLW_RECORD_MAGIC | (uint64_t)MLW_KIND_PADDING << 32, len};
+    write_header(p, start, mlw_crc32c_header_start(start), p->tail, 0, 0);
+}
+
+static inline void publish(mlw_producer *p, const struct mlw_claim *c)
+{
+    const struct mlw_shape *s = &p->shape;
     struct mlw_producer_page *shared = page(p);
     if (unlikely(c->padding))
-        write_header(p, (struct mlw_record){.kind = MLW_KIND_PADDING, .rec_len = (uint32_t)c->padding, .pos = p->tail, .seq = p->next_seq});
-    write_header(p, (struct mlw_record){
-        .kind = MLW_KIND_DATA,
-        .sections = (uint16_t)c->sections,
-        .rec_len = (uint32_t)c->len,
-        .payload_len = (uint32_t)(c->len - sizeof(struct mlw_record)),
-        .pos = c->pos,
-        .seq = p->next_seq,
-        .ts_ns = c->timestamp_ns,
-        .rows = c->rows,
-    });
+        write_padding(p, c->padding);
+    write_header(p, s->header, s->header_crc, c->pos, c->timestamp_ns, s->rows);
     p->next_seq++;
-    p->tail = c->pos + c->len;
+    p->tail = c->pos + s->len;
     /* Before tail: a kill between the two counts a record that nobody sees, and its gap in seq says so. */
     bump(&shared->records, 1);
-    bump(&shared->rows, c->rows);
-    bump(&shared->bytes, c->len);
+    bump(&shared->rows, s->rows);
+    bump(&shared->bytes, s->len);
     atomic_store_explicit(&shared->next_seq, p->next_seq, memory_order_relaxed);
     atomic_store_explicit(&shared->heartbeat_ns, c->timestamp_ns, memory_order_relaxed);
     /* Pairs with the consumer's acquire load of tail: from here on the record is whole and belongs to it. */
     atomic_store_explicit(&shared->tail, p->tail, memory_order_release);
-    c->len = 0;
 }
 
 /* ---- write: claim, copy, publish ---- */
 
-static void copy_rows(unsigned char *to, const unsigned char *from, ptrdiff_t stride, uint64_t row_bytes, uint32_t rows)
+/* A few rows are a few vectors, for which a call costs as much as the copy. The end may be written twice. */
+static inline void copy(unsigned char *to, const unsigned char *from, uint64_t len)
 {
-    if ((uint64_t)stride == row_bytes) {
-        memcpy(to, from, rows * row_bytes);
+    if (len < 16 || len > 256) {
+        memcpy(to, from, len);
         return;
     }
+    for (uint64_t i = 0; i < len - 16; i += 16)
+        memcpy(to + i, from + i, 16);
+    memcpy(to + len - 16, from + len - 16, 16);
+}
+
+static __attribute__((noinline)) void copy_apart(unsigned char *to, const unsigned char *from, ptrdiff_t stride, uint64_t row_bytes, uint32_t rows)
+{
     for (uint32_t r = 0; r < rows; r++, to += row_bytes, from += stride)
         memcpy(to, from, row_bytes);
 }
 
-static uint32_t sections_of(const mlw_batch *b)
+static inline void copy_section(const mlw_producer *p, unsigned char *record, int i, const void *first, ptrdiff_t stride, uint64_t first_row)
 {
-    return (b->proba ? MLW_PROBA : 0u) | (b->features ? MLW_FEATURES : 0u) | (b->labels ? MLW_LABELS : 0u) |
-           (b->label_sets ? MLW_LABEL_SETS : 0u) | (b->targets ? MLW_TARGETS : 0u) | (b->ids ? MLW_IDS : 0u);
-}
-
-static void copy_section(mlw_producer *p, uint32_t bit, const void *first, ptrdiff_t stride, uint64_t first_row)
-{
-    const struct mlw_claim *c = &p->claim;
-    if (!(c->sections & bit))
+    const struct mlw_shape *s = &p->shape;
+    if (!(s->sections >> i & 1))
         return;
-    int i = __builtin_ctz(bit);
-    if (stride == 0)
-        stride = (ptrdiff_t)p->row_bytes[i];
-    const unsigned char *from = (const unsigned char *)first + (ptrdiff_t)first_row * stride;
-    copy_rows(payload(p) + c->at[i], from, stride, p->row_bytes[i], c->rows);
+    uint64_t row_bytes = p->row_bytes[i];
+    int packed = stride == 0 || (uint64_t)stride == row_bytes;
+    const unsigned char *from = (const unsigned char *)first + (ptrdiff_t)first_row * (packed ? (ptrdiff_t)row_bytes : stride);
+    if (likely(packed))
+        copy(record + s->at[i], from, s->rows * row_bytes);
+    else
+        copy_apart(record + s->at[i], from, stride, row_bytes, s->rows);
 }
 
-static void copy_sections(mlw_producer *p, const mlw_batch *b, uint64_t first_row)
+enum { AT_PROBA, AT_FEATURES, AT_LABELS, AT_LABEL_SETS, AT_TARGETS, AT_IDS };
+static_assert(MLW_PROBA == 1 << AT_PROBA && MLW_IDS == 1 << AT_IDS, "bits and places of the sections are the same");
+
+static __attribute__((noinline)) void copy_truth_and_ids(const mlw_producer *p, unsigned char *record, const mlw_batch *b, uint64_t first_row)
 {
-    copy_section(p, MLW_PROBA, b->proba, b->proba_stride, first_row);
-    copy_section(p, MLW_FEATURES, b->features, b->features_stride, first_row);
-    copy_section(p, MLW_LABELS, b->labels, b->labels_stride, first_row);
-    copy_section(p, MLW_LABEL_SETS, b->label_sets, b->label_sets_stride, first_row);
-    copy_section(p, MLW_TARGETS, b->targets, b->targets_stride, first_row);
-    copy_section(p, MLW_IDS, b->ids, b->ids_stride, first_row);
+    copy_section(p, record, AT_LABELS, b->labels, b->labels_stride, first_row);
+    copy_section(p, record, AT_LABEL_SETS, b->label_sets, b->label_sets_stride, first_row);
+    copy_section(p, record, AT_TARGETS, b->targets, b->targets_stride, first_row);
+    copy_section(p, record, AT_IDS, b->ids, b->ids_stride, first_row);
 }
 
-static int write_rows(mlw_producer *p, const mlw_batch *b)
+static inline int write_record(mlw_producer *p, const mlw_batch *b, uint64_t first_row)
 {
-    uint32_t sections = sections_of(b);
-    uint32_t most = p->record_rows[sections];
-    if (unlikely(most == 0)) {
-        count_drop(p, MLW_DROP_REJECTED, b->rows);
-        return -EINVAL;
-    }
-    int result = 0;
-    uint64_t row = 0;
-    do {
-        uint32_t rows = b->rows - row < most ? (uint32_t)(b->rows - row) : most;
-        int err = claim(p, rows, sections, b->timestamp_ns);
-        if (err == 0) {
-            copy_sections(p, b, row);
-            publish(p);
-        } else {
-            result = err;
-        }
-        row += rows;
-    } while (unlikely(row < b->rows));
-    return result;
+    struct mlw_claim c;
+    int err = claim(p, &c);
+    if (unlikely(err))
+        return err;
+    c.timestamp_ns = likely(b->timestamp_ns) ? b->timestamp_ns : mlw_now_ns();
+    unsigned char *record = record_at(p, c.pos);
+    copy_section(p, record, AT_PROBA, b->proba, b->proba_stride, first_row);
+    copy_section(p, record, AT_FEATURES, b->features, b->features_stride, first_row);
+    if (p->shape.sections >> AT_LABELS)
+        copy_truth_and_ids(p, record, b, first_row);
+    publish(p, &c);
+    return 0;
+}
+
+static inline uint32_t sections_of(const mlw_batch *b)
+{
+    return (uint32_t)(b->proba != NULL) << AT_PROBA | (uint32_t)(b->features != NULL) << AT_FEATURES | (uint32_t)(b->labels != NULL) << AT_LABELS |
+           (uint32_t)(b->label_sets != NULL) << AT_LABEL_SETS | (uint32_t)(b->targets != NULL) << AT_TARGETS | (uint32_t)(b->ids != NULL) << AT_IDS;
 }
 
 static int ready(mlw_producer *p, uint64_t rows)
@@ -238,6 +251,27 @@ static int ready(mlw_producer *p, uint64_t rows)
     return 0;
 }
 
+/* Of any shape: the first of its kind, longer than a record, malformed, or without a ring to go to. */
+static __attribute__((noinline)) int write_any(mlw_producer *p, const mlw_batch *b, uint32_t sections)
+{
+    int result = ready(p, b->rows);
+    if (result)
+        return result;
+    uint32_t most = p->record_rows[sections];
+    if (most == 0) {
+        count_drop(p, MLW_DROP_REJECTED, b->rows);
+        return -EINVAL;
+    }
+    for (uint64_t row = 0; row < b->rows; row += p->shape.rows) {
+        uint32_t rows = b->rows - row < most ? (uint32_t)(b->rows - row) : most;
+        if (!has_shape(p, rows, sections))
+            learn_shape(p, rows, sections);
+        int err = write_record(p, b, row);
+        result = err ? err : result;
+    }
+    return result;
+}
+
 int mlw_write(mlw_producer *p, const mlw_batch *batch)
 {
     if (p == NULL || batch == NULL || batch->size < sizeof *batch)
@@ -247,17 +281,19 @@ int mlw_write(mlw_producer *p, const mlw_batch *batch)
     int err = enter(p, batch->rows);
     if (err)
         return err;
-    err = ready(p, batch->rows);
-    if (err == 0)
-        err = write_rows(p, batch);
+    uint32_t sections = sections_of(batch);
+    err = likely(has_shape(p, batch->rows, sections)) ? write_record(p, batch, 0) : write_any(p, batch, sections);
     leave(p);
     return err;
 }
 
 /* ---- reserve, commit, discard: `busy` is held in between ---- */
 
-static int reserve_rows(mlw_producer *p, mlw_reservation *r)
+static __attribute__((noinline)) int reserve_any(mlw_producer *p, const mlw_reservation *r)
 {
+    int err = ready(p, r->rows);
+    if (err)
+        return err;
     uint32_t most = r->sections < MLW_SECTION_SETS ? p->record_rows[r->sections] : 0;
     if (most == 0 || r->rows == 0) {
         count_drop(p, MLW_DROP_REJECTED, r->rows);
@@ -267,12 +303,25 @@ static int reserve_rows(mlw_producer *p, mlw_reservation *r)
         drop_record(p, MLW_DROP_TOO_LARGE, r->rows);
         return -EMSGSIZE;
     }
-    return claim(p, r->rows, r->sections, r->timestamp_ns);
+    learn_shape(p, r->rows, r->sections);
+    return 0;
 }
 
-static void *section(const mlw_producer *p, uint32_t bit)
+static inline void *section(const mlw_producer *p, int i)
 {
-    return p->claim.sections & bit ? payload(p) + p->claim.at[__builtin_ctz(bit)] : NULL;
+    return p->shape.sections >> i & 1 ? record_at(p, p->claim.pos) + p->shape.at[i] : NULL;
+}
+
+static inline void hand_out(mlw_producer *p, mlw_reservation *r)
+{
+    p->claim.timestamp_ns = r->timestamp_ns ? r->timestamp_ns : mlw_now_ns();
+    r->proba = section(p, AT_PROBA);
+    r->features = section(p, AT_FEATURES);
+    r->labels = section(p, AT_LABELS);
+    r->label_sets = section(p, AT_LABEL_SETS);
+    r->targets = section(p, AT_TARGETS);
+    r->ids = section(p, AT_IDS);
+    p->reserved = 1;
 }
 
 int mlw_reserve(mlw_producer *p, mlw_reservation *r)
@@ -282,31 +331,24 @@ int mlw_reserve(mlw_producer *p, mlw_reservation *r)
     int err = enter(p, r->rows);
     if (err)
         return err;
-    err = ready(p, r->rows);
-    if (err == 0)
-        err = reserve_rows(p, r);
-    if (err) {
+    if (unlikely(r->rows == 0 || !has_shape(p, r->rows, r->sections)))
+        err = reserve_any(p, r);
+    if (likely(err == 0))
+        err = claim(p, &p->claim);
+    if (likely(err == 0))
+        hand_out(p, r);
+    else
         leave(p);
-        return err;
-    }
-    r->proba = section(p, MLW_PROBA);
-    r->features = section(p, MLW_FEATURES);
-    r->labels = section(p, MLW_LABELS);
-    r->label_sets = section(p, MLW_LABEL_SETS);
-    r->targets = section(p, MLW_TARGETS);
-    r->ids = section(p, MLW_IDS);
-    p->reserved = 1;
-    return 0;
+    return err;
 }
 
-static int finish(mlw_producer *p, int visible)
+static inline int finish(mlw_producer *p, int visible)
 {
     if (p == NULL || !p->reserved)
         return -EINVAL;
     p->reserved = 0;
     if (visible)
-        publish(p);
-    p->claim.len = 0;
+        publish(p, &p->claim);
     leave(p);
     return 0;
 }

@@ -102,6 +102,13 @@ static int populate(struct mlw_segment *f)
     return 0;
 }
 
+/* The kernel's zeros are in memory, and the first lap would fetch every line from there. */
+static void warm(const struct mlw_segment *f)
+{
+    for (size_t at = 0; at < f->len; at += MLW_ALIGN)
+        (void)*(const volatile unsigned char *)(f->map + at);
+}
+
 static uint64_t fnv1a(const unsigned char *bytes, size_t len)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
@@ -190,6 +197,7 @@ static int initialise(struct mlw_segment *f, const struct mlw_recipe *recipe, co
         err = populate(f);
     if (err != 0)
         return no_memory(err, f, &id, recipe, why);
+    warm(f);
     if (fchmod(f->fd, 0660) != 0) /* umask must not lock the sidecar out */
         return mlw_fail(why, errno, "cannot set the mode of a ring file in %s: %s", recipe->dir, strerror(errno));
     if (getrandom(id.uuid, sizeof id.uuid, 0) != (ssize_t)sizeof id.uuid)

@@ -27,10 +27,11 @@ int mlw_attach_again(mlw_producer *p, uint64_t now_ns)
         }                                                                         \
     } while (0)
 
-/* One row of `units` records' worth of payload. */
+/* Records of one row that take `units`, header included. */
 static void set_record_units(mlw_producer *p, uint64_t units)
 {
-    p->row_bytes[1] = (units - 1) * MLW_ALIGN;
+    p->row_bytes[AT_FEATURES] = (units - 1) * MLW_ALIGN;
+    learn_shape(p, 1, MLW_FEATURES);
 }
 
 /* Marks what the consumer may read, then publishes over the claim, and looks whether a mark is gone. */
@@ -40,16 +41,18 @@ static void check_claim(mlw_producer *p, struct mlw_producer_page *shared, uint6
     uint64_t tail = p->tail, seq = p->next_seq, unit = MLW_ALIGN;
     for (uint64_t pos = head; pos != tail; pos += unit)
         data[pos & (p->capacity - 1)] = 0xA5;
-    int err = claim(p, 1, MLW_FEATURES, 1);
+    struct mlw_claim c = {.timestamp_ns = 1};
+    uint64_t len = p->shape.len;
+    int err = claim(p, &c);
     CHECK(err == 0 || err == -EAGAIN);
     if (err == 0) {
-        paddings += p->claim.padding != 0;
-        CHECK(p->claim.pos % unit == 0 && p->claim.len == units * unit);
-        CHECK((p->claim.pos & (p->capacity - 1)) + p->claim.len <= p->capacity);
-        CHECK(p->claim.pos == tail + p->claim.padding);
-        uint64_t end = p->claim.pos + p->claim.len;
-        memset(payload(p), 0x5A, p->claim.len - sizeof(struct mlw_record));
-        publish(p);
+        paddings += c.padding != 0;
+        CHECK(c.pos % unit == 0 && len == units * unit);
+        CHECK((c.pos & (p->capacity - 1)) + len <= p->capacity);
+        CHECK(c.pos == tail + c.padding);
+        uint64_t end = c.pos + len;
+        memset(record_at(p, c.pos) + sizeof(struct mlw_record), 0x5A, len - sizeof(struct mlw_record));
+        publish(p, &c);
         CHECK(p->tail == end && atomic_load(&shared->tail) == end);
         CHECK(p->tail > tail && p->tail - head <= p->capacity);
     } else {
@@ -69,7 +72,6 @@ static void check_state(mlw_producer *p, struct mlw_producer_page *shared, struc
 {
     p->tail = s.tail;
     p->cached_head = s.cached;
-    p->claim.len = 0;
     atomic_store(&shared->tail, s.tail);
     atomic_store(&consumer->head, s.stored);
     set_record_units(p, units);
