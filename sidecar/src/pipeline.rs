@@ -4,27 +4,32 @@
 //! never stall the tail; the sinks have threads of their own. The channel between the two is bounded: when closing cannot keep up,
 //! the rings fill, and their producers count what they drop.
 
+mod closing;
 mod intake;
+mod limits;
 mod model;
 mod naps;
+mod roster;
 
 pub use intake::rows_of;
+pub use limits::Limits;
 
-use crate::checkpoint::{Mark, Receipt, Saved, Store};
+use crate::checkpoint::{Mark, Saved, Store};
 use crate::health::{self, Health};
-use crate::period::{MOST_OPEN, Period};
+use crate::period::MOST_OPEN;
 use crate::profile::{Profile, Spec};
-use crate::report::Report;
-use crate::ring::wire::{self, Identity};
-use crate::ring::{self, Found, OpenError, Schema, Segment};
+use crate::ring::wire::Identity;
+use crate::ring::{Found, OpenError, Schema, Segment};
 use crate::shutdown::Shutdown;
 use crate::sink::{HealthFile, Sinks};
-use crossbeam::channel::{Receiver, Sender, bounded};
+use closing::{Closed, ToClose};
+use crossbeam::channel::Sender;
 use intake::Intake;
+use limits::Asked;
 use model::Model;
 use naps::Naps;
-use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use roster::Roster;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::thread;
@@ -46,51 +51,6 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// What producers may ask for.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Rings read at a time.
-    pub max_rings: usize,
-    /// Bytes of one ring file.
-    pub max_ring_bytes: u64,
-    /// Bytes of all rings together.
-    pub max_mapped_bytes: u64,
-    /// Models reported at a time.
-    pub max_models: usize,
-    /// Classes of one stream.
-    pub max_classes: usize,
-    /// Features of one stream.
-    pub max_features: usize,
-    /// Bytes of one profile: the sample is cut to fit.
-    pub max_profile_bytes: u64,
-    /// Rows in a sample, when the producer wishes for one.
-    pub max_reservoir_rows: u64,
-    /// How long a drained ring without a producer is kept for the next one.
-    #[serde(deserialize_with = "crate::period::duration")]
-    pub keep_abandoned: Duration,
-    /// How long a stopping sidecar goes on draining.
-    #[serde(deserialize_with = "crate::period::duration")]
-    pub drain_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            max_rings: 256,
-            max_ring_bytes: 1 << 30,
-            max_mapped_bytes: 16 << 30,
-            max_models: 256,
-            max_classes: wire::MAX_CLASSES as usize,
-            max_features: 1 << 16,
-            max_profile_bytes: 1 << 30,
-            max_reservoir_rows: 1 << 20,
-            keep_abandoned: Duration::from_secs(600),
-            drain_timeout: Duration::from_secs(20),
-        }
-    }
-}
-
 /// Where neither the operator nor the producer says otherwise.
 pub const DEFAULT_PERIOD: Duration = Duration::from_secs(60);
 /// Where neither the operator nor the producer says otherwise.
@@ -107,29 +67,12 @@ const COUNT_LOSSES_EVERY: [Duration; 2] = [Duration::from_millis(100), Duration:
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
 /// A turn's time for opening rings: a huge schema takes its time, and others wait meanwhile.
 const MOST_ATTACHING: Duration = Duration::from_millis(4);
-/// A file that was refused is looked at again after a second, then after twice as long, up to this.
-const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
 /// Closed periods that may wait for a slow disk to commit them. With more, the tail waits too.
 const MOST_CLOSED: usize = 2;
 /// How long after the start a ring that a dead sidecar had read may come back and be known.
 const MARKS_WAIT: Duration = Duration::from_secs(600);
-/// What waits for the closing thread.
-const CLOSING_QUEUE: usize = 4;
 /// Over all models: waiting to be committed, waiting to be reported, and being reported.
-const PROFILES_CLOSING: u64 = (MOST_CLOSED + MOST_OPEN + CLOSING_QUEUE + 1) as u64;
-
-/// For the closing thread.
-enum ToClose {
-    Period(Box<Closed>),
-    Health(Box<Health>),
-}
-
-/// A period that is over. The receipt goes when its report is delivered.
-struct Closed {
-    period: Period,
-    profile: Profile,
-    receipt: Option<Receipt>,
-}
+const PROFILES_CLOSING: u64 = (MOST_CLOSED + MOST_OPEN + closing::QUEUE + 1) as u64;
 
 /// Where closed periods go, to be committed before they are reported, and their checkpoints.
 struct Outlet<'a> {
@@ -141,9 +84,7 @@ struct Outlet<'a> {
 pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: &Shutdown) -> io::Result<u64> {
     let (store, saved) = Store::open(&settings.checkpoint)?;
     info!(dir = %settings.dir.display(), exists = settings.dir.exists(), "waiting for rings");
-    let (closing, closed) = bounded(CLOSING_QUEUE);
-    let close = move || close_all(&closed, sinks, &health_file);
-    let closer = thread::Builder::new().name("closing".into()).spawn(close)?;
+    let (closing, closer) = closing::start(sinks, health_file)?;
     let mut tail = Tail::new(settings, closing, store);
     tail.revive(saved);
     tail.run(|| shutdown.requested() || closer.is_finished());
@@ -155,32 +96,6 @@ pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: 
     models.values().for_each(|model| model.retire(&store));
     store.finish();
     Ok(lost)
-}
-
-fn close_all(closed: &Receiver<ToClose>, mut sinks: Sinks, health_file: &HealthFile) -> u64 {
-    let mut unwritable = false;
-    for to_close in closed {
-        match to_close {
-            ToClose::Period(closed) => {
-                let Closed { period, profile, receipt } = *closed;
-                if let Some(receipt) = &receipt {
-                    receipt.wait_until_committed();
-                }
-                sinks.send(Report::of(period, &profile, wire::DROP_REASON_NAMES), receipt);
-            }
-            ToClose::Health(mut health) => {
-                health.reports_lost = sinks.lost();
-                let written = health_file.write(&health);
-                if let Err(why) = written.as_ref().map_err(ToString::to_string)
-                    && !unwritable
-                {
-                    warn!(%why, "cannot write health.json");
-                }
-                unwritable = written.is_err();
-            }
-        }
-    }
-    sinks.finish()
 }
 
 fn now_ns() -> u64 {
@@ -231,24 +146,13 @@ impl Chores {
     }
 }
 
-/// A file that is not read.
-struct Refused {
-    why: String,
-    again: Instant,
-    wait: Duration,
-}
-
 struct Tail {
     settings: Settings,
     started_ns: u64,
-    /// Why the directory cannot be read, so that it is said once and not every second.
-    unreadable: Option<String>,
-    /// Found, and not yet opened.
-    candidates: VecDeque<Found>,
+    roster: Roster,
     intakes: Vec<Intake>,
     models: BTreeMap<u64, Model>,
     next_model: u64,
-    refused: HashMap<Found, Refused>,
     /// Of rings that a dead sidecar had read and this one has not seen yet, with the model they fed.
     marks: HashMap<[u8; 16], (u64, Mark)>,
     health: Health,
@@ -262,14 +166,12 @@ impl Tail {
     fn new(settings: Settings, closing: Sender<ToClose>, store: Store) -> Tail {
         let started_ns = now_ns();
         Tail {
+            roster: Roster::new(settings.dir.clone()),
             settings,
             started_ns,
-            unreadable: None,
-            candidates: VecDeque::new(),
             intakes: Vec::new(),
             models: BTreeMap::new(),
             next_model: 0,
-            refused: HashMap::new(),
             marks: HashMap::new(),
             health: Health::new(started_ns),
             closed: Vec::new(),
@@ -339,7 +241,7 @@ impl Tail {
         if chores.health.is_due(now) {
             self.publish_health();
         }
-        chores.due = if self.candidates.is_empty() { now + CLOSE_EVERY } else { now };
+        chores.due = if self.roster.has_candidates() { now } else { now + CLOSE_EVERY };
     }
 
     /// Polls every ring once. Whether anything was there. With nothing anywhere, a load for each ring is all it costs.
@@ -461,40 +363,23 @@ impl Tail {
 
     /// Looks for new rings, and lets go of those that are gone.
     fn scan(&mut self) {
-        let listing = match ring::scan(&self.settings.dir) {
-            Ok(listing) => listing,
-            Err(why) => return self.say_unreadable(why.to_string()),
-        };
-        self.unreadable = None;
-        let now = Instant::now();
-        let found = &listing.found;
-        self.refused.retain(|refused, _| found.contains(refused));
-        let refused_still = |new: &Found| self.refused.get(new).is_some_and(|refused| now < refused.again);
         // By file and not by name: a ring may have two names, or have got another one.
         let known = |new: &Found| self.intakes.iter().any(|intake| intake.found.file == new.file);
-        self.candidates = found.iter().filter(|new| !known(new) && !refused_still(new)).cloned().collect();
+        let Some(listing) = self.roster.look(known) else { return };
         let now = now_ns();
         for intake in &mut self.intakes {
-            let listed = found.iter().any(|found| found.file == intake.found.file);
+            let listed = listing.found.iter().any(|found| found.file == intake.found.file);
             let named = listed || (listing.cut && intake.found.is_there());
             intake.look_around(now, named, self.settings.limits.keep_abandoned, &mut self.health);
         }
         self.let_go();
     }
 
-    fn say_unreadable(&mut self, why: String) {
-        if self.unreadable.as_ref() != Some(&why) {
-            let (dir, uid, gid) = (self.settings.dir.display(), nix::unistd::geteuid(), nix::unistd::getegid());
-            warn!(%dir, %uid, %gid, %why, "cannot read the ring directory: run producer and sidecar under a common user or group");
-            self.unreadable = Some(why);
-        }
-    }
-
     /// Opens what was found: usually all of it, so that backlogs are read side by side.
     fn attach_for(&mut self, most: Duration) {
         let start = Instant::now();
         while start.elapsed() < most
-            && let Some(found) = self.candidates.pop_front()
+            && let Some(found) = self.roster.next()
         {
             self.attach(found);
         }
@@ -506,80 +391,31 @@ impl Tail {
             let accept = |id: &Identity, schema: &Schema| self.accept(id, schema);
             match Segment::open_found(&found, self.settings.limits.max_ring_bytes, accept) {
                 Ok(segment) => self.take_in(segment, found),
-                Err(why) => self.refuse(found, &why),
+                Err(why) => self.roster.refuse(found, &why, &mut self.health),
             }
         }
     }
 
     fn take_in(&mut self, segment: Segment, found: Found) {
-        self.refused.remove(&found);
+        self.roster.accept(&found);
         let model = self.model_for(&segment);
         let mark = self.marks.remove(&segment.identity().uuid);
         self.intakes.push(Intake::new(segment, found, model, mark.map(|(_, mark)| mark)));
     }
 
-    fn refuse(&mut self, found: Found, why: &OpenError) {
-        let text = why.to_string();
-        let before = self.refused.remove(&found);
-        let wait = before.as_ref().map_or(SCAN_EVERY, |before| (before.wait * 2).min(LONGEST_REFUSAL));
-        // The other sidecar may be the one that we are taking over from.
-        let wait = if matches!(why, OpenError::InUse) { SCAN_EVERY } else { wait };
-        if before.is_none_or(|before| before.why != text) {
-            health::count(&mut self.health.refused, why.reason(), 1);
-            warn!(ring = %found.path.display(), why = %text, reason = why.reason(), "not read");
-        }
-        self.refused.insert(found, Refused { why: text, again: Instant::now() + wait, wait });
-    }
-
-    /// What speaks against a sound ring, before it is mapped.
+    /// Whether there is room for it, before it is mapped.
     fn accept(&self, id: &Identity, schema: &Schema) -> Result<(), OpenError> {
-        let limits = &self.settings.limits;
-        let refuse = |limit, why: String| Err(OpenError::Limit { limit, why });
-        let mapped = self.intakes.iter().map(Intake::mapped_bytes).sum::<u64>().saturating_add(id.file_len);
-        let (classes, features) = (schema.class_names.len(), schema.feature_names.len());
-        if self.intakes.len() >= limits.max_rings {
-            return refuse("max_rings", format!("{} rings are read already: raise limits.max_rings", limits.max_rings));
-        }
-        if mapped > limits.max_mapped_bytes {
-            let most = limits.max_mapped_bytes;
-            return refuse(
-                "max_mapped_bytes",
-                format!(
-                    "with it {mapped} bytes of rings would be mapped, at most {most}: raise limits.max_mapped_bytes"
-                ),
-            );
-        }
-        if classes > limits.max_classes {
-            let most = limits.max_classes;
-            return refuse(
-                "max_classes",
-                format!("it has {classes} classes, at most {most}: raise limits.max_classes"),
-            );
-        }
-        if features > limits.max_features {
-            let most = limits.max_features;
-            return refuse(
-                "max_features",
-                format!("it has {features} features, at most {most}: raise limits.max_features"),
-            );
-        }
+        let mapped: u64 = self.intakes.iter().map(Intake::mapped_bytes).sum();
         let spec = intake::spec_of(schema);
         let known = self.models.values().any(|model| *model.spec == spec && !model.superseded);
-        if !known && self.models.len() >= limits.max_models {
-            let most = limits.max_models;
-            return refuse("max_models", format!("{most} models are reported already: raise limits.max_models"));
-        }
-        let least = Profile::bytes(&spec, 1, value_bytes(schema));
-        if least > limits.max_profile_bytes {
-            let most = limits.max_profile_bytes;
-            return refuse(
-                "max_profile_bytes",
-                format!(
-                    "its profile takes {least} bytes even without a sample, at most {most}: raise limits.max_profile_bytes"
-                ),
-            );
-        }
-        Ok(())
+        self.settings.limits.check(&Asked {
+            rings: self.intakes.len() as u64 + 1,
+            mapped_bytes: mapped.saturating_add(id.file_len),
+            models: self.models.len() as u64 + u64::from(!known),
+            classes: spec.classes.len() as u64,
+            features: spec.features.len() as u64,
+            profile_bytes: Profile::bytes(&spec, 1, value_bytes(schema)),
+        })
     }
 
     /// Rings with equal specs feed one model. The first ring's wishes count.

@@ -1,0 +1,62 @@
+//! The thread that turns closed periods into reports, so that quantiles never stall the tail.
+
+use crate::checkpoint::Receipt;
+use crate::health::Health;
+use crate::period::Period;
+use crate::profile::Profile;
+use crate::report::Report;
+use crate::ring::wire;
+use crate::sink::{HealthFile, Sinks};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use std::io;
+use std::thread::{self, JoinHandle};
+use tracing::warn;
+
+/// What waits for the closing thread.
+pub const QUEUE: usize = 4;
+
+/// For the closing thread.
+pub enum ToClose {
+    Period(Box<Closed>),
+    Health(Box<Health>),
+}
+
+/// A period that is over. The receipt goes when its report is delivered.
+pub struct Closed {
+    pub period: Period,
+    pub profile: Profile,
+    pub receipt: Option<Receipt>,
+}
+
+/// Ends when nobody can send any more. Its result is how many reports the sinks lost.
+pub fn start(sinks: Sinks, health_file: HealthFile) -> io::Result<(Sender<ToClose>, JoinHandle<u64>)> {
+    let (closing, to_close) = bounded(QUEUE);
+    let work = move || close_all(&to_close, sinks, &health_file);
+    Ok((closing, thread::Builder::new().name("closing".into()).spawn(work)?))
+}
+
+fn close_all(to_close: &Receiver<ToClose>, mut sinks: Sinks, health_file: &HealthFile) -> u64 {
+    let mut unwritable = false;
+    for to_close in to_close {
+        match to_close {
+            ToClose::Period(closed) => {
+                let Closed { period, profile, receipt } = *closed;
+                if let Some(receipt) = &receipt {
+                    receipt.wait_until_committed();
+                }
+                sinks.send(Report::of(period, &profile, wire::DROP_REASON_NAMES), receipt);
+            }
+            ToClose::Health(mut health) => {
+                health.reports_lost = sinks.lost();
+                let written = health_file.write(&health);
+                if let Err(why) = written.as_ref().map_err(ToString::to_string)
+                    && !unwritable
+                {
+                    warn!(%why, "cannot write health.json");
+                }
+                unwritable = written.is_err();
+            }
+        }
+    }
+    sinks.finish()
+}

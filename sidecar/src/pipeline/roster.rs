@@ -1,0 +1,91 @@
+//! Which files of the ring directory are still to be opened, and which are not read, and why.
+
+use crate::health::{self, Health};
+use crate::ring::{self, Found, Listing, OpenError};
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// A file that was refused is looked at again after this, then after twice as long, up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// The ring directory as it was last seen.
+pub struct Roster {
+    dir: PathBuf,
+    /// Why the directory cannot be read, so that it is said once and not every second.
+    unreadable: Option<String>,
+    /// Found, and not yet opened.
+    candidates: VecDeque<Found>,
+    refused: HashMap<Found, Refused>,
+}
+
+/// A file that is not read.
+struct Refused {
+    why: String,
+    again: Instant,
+    wait: Duration,
+}
+
+impl Roster {
+    pub fn new(dir: PathBuf) -> Roster {
+        Roster { dir, unreadable: None, candidates: VecDeque::new(), refused: HashMap::new() }
+    }
+
+    /// Looks for files that are neither `known` nor refused until later. `None` where the directory cannot be read.
+    pub fn look(&mut self, known: impl Fn(&Found) -> bool) -> Option<Listing> {
+        let listing = match ring::scan(&self.dir) {
+            Ok(listing) => listing,
+            Err(why) => {
+                self.say_unreadable(why.to_string());
+                return None;
+            }
+        };
+        self.unreadable = None;
+        let (found, now) = (&listing.found, Instant::now());
+        self.refused.retain(|refused, _| found.contains(refused));
+        let refused_still = |new: &Found| self.refused.get(new).is_some_and(|refused| now < refused.again);
+        self.candidates = found.iter().filter(|new| !known(new) && !refused_still(new)).cloned().collect();
+        Some(listing)
+    }
+
+    /// Whether some file waits to be opened.
+    pub fn has_candidates(&self) -> bool {
+        !self.candidates.is_empty()
+    }
+
+    /// The next to be opened.
+    pub fn next(&mut self) -> Option<Found> {
+        self.candidates.pop_front()
+    }
+
+    /// It is read now.
+    pub fn accept(&mut self, found: &Found) {
+        self.refused.remove(found);
+    }
+
+    /// Says and counts it once for every new reason.
+    pub fn refuse(&mut self, found: Found, why: &OpenError, health: &mut Health) {
+        let text = why.to_string();
+        let before = self.refused.remove(&found);
+        let wait = match &before {
+            // The other sidecar may be the one that we are taking over from.
+            Some(before) if !matches!(why, OpenError::InUse) => (before.wait * 2).min(LONGEST_WAIT),
+            _ => FIRST_WAIT,
+        };
+        if before.is_none_or(|before| before.why != text) {
+            health::count(&mut health.refused, why.reason(), 1);
+            warn!(ring = %found.path.display(), why = %text, reason = why.reason(), "not read");
+        }
+        self.refused.insert(found, Refused { why: text, again: Instant::now() + wait, wait });
+    }
+
+    fn say_unreadable(&mut self, why: String) {
+        if self.unreadable.as_ref() != Some(&why) {
+            let (dir, uid, gid) = (self.dir.display(), nix::unistd::geteuid(), nix::unistd::getegid());
+            warn!(%dir, %uid, %gid, %why, "cannot read the ring directory: run producer and sidecar under a common user or group");
+            self.unreadable = Some(why);
+        }
+    }
+}
