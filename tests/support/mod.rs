@@ -1,6 +1,7 @@
 //! The C producer as a Rust test sees it: the real `libmlwatch.so`, through its exported symbols.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod schema;
 pub mod sidecar;
 
 use libloading::Library;

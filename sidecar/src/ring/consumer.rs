@@ -71,12 +71,13 @@ impl Consumed {
         }
     }
 
-    /// `head` last, each store after the one before: a consumer killed half-way leaves words whose head is an old one.
+    /// Each store after the one before. `head` first: until the ring's head follows, what stands here describes none. `next_seq` last:
+    /// where the head stays as it is, the words are not the newer ones before they are whole.
     pub(super) fn store<W: Word>(&self, words: &ConsumedWords<W>) {
+        words.head.store(self.head, Release);
         words.records.store(self.records, Release);
         words.rows.store(self.rows, Release);
         words.next_seq.store(self.next_seq, Release);
-        words.head.store(self.head, Release);
     }
 
     /// As the last consumer left it. `None` if what stands there does not belong to `head`.
