@@ -80,36 +80,42 @@ $(BUILD)/libmlwatch.so: $(BUILD)/libmlwatch.so.1
 $(BUILD)/libmlwatch.a: $(C_OBJECTS)
 	rm -f $@ && ar rcs $@ $^
 
-C_TEST := tests/c/producer_test.c
 C_TEST_FLAGS := -std=gnu11 -g -Wall -Wextra -Werror -Iinclude -Iproducer-c
-RUN_C_TEST = dir=$$(mktemp -d -p /dev/shm) && { $< $$dir; status=$$?; rm -rf $$dir; exit $$status; }
+RUN_C_TEST = dir=$$(mktemp -d -p /dev/shm) && { $(1) $$dir; status=$$?; rm -rf $$dir; exit $$status; }
 
 .PHONY: c-test
-c-test: $(BUILD)/producer_test $(BUILD)/exhaustive
-	@$(RUN_C_TEST)
+c-test: $(BUILD)/producer_test $(BUILD)/race $(BUILD)/exhaustive
+	@$(call RUN_C_TEST,$(BUILD)/producer_test)
+	@$(call RUN_C_TEST,$(BUILD)/race)
 	@$(BUILD)/exhaustive
 
 $(BUILD)/exhaustive: tests/c/exhaustive.c $(C_SOURCES) $(C_HEADERS) | tools
 	@mkdir -p $(BUILD)
 	$(CC) $(C_TEST_FLAGS) -O2 $< -o $@
 
-$(BUILD)/producer_test: $(C_TEST) $(BUILD)/libmlwatch.a
+$(BUILD)/producer_test $(BUILD)/race: $(BUILD)/%: tests/c/%.c $(BUILD)/libmlwatch.a
 	$(CC) $(C_TEST_FLAGS) -O2 $^ -o $@
 
 .PHONY: sanitize
 sanitize: asan tsan ## the C tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 
 .PHONY: asan tsan
-asan: $(BUILD)/producer_test.asan
-	@export UBSAN_OPTIONS=halt_on_error=1; $(RUN_C_TEST)
-tsan: $(BUILD)/producer_test.tsan
-	@export TSAN_OPTIONS="halt_on_error=1 report_thread_leaks=0 die_after_fork=0"; $(RUN_C_TEST)
+asan: export UBSAN_OPTIONS := halt_on_error=1
+asan: $(BUILD)/producer_test.asan $(BUILD)/race.asan
+	@$(call RUN_C_TEST,$(BUILD)/producer_test.asan)
+	@$(call RUN_C_TEST,$(BUILD)/race.asan)
+tsan: export TSAN_OPTIONS := halt_on_error=1 report_thread_leaks=0 die_after_fork=0
+tsan: $(BUILD)/producer_test.tsan $(BUILD)/race.tsan
+	@$(call RUN_C_TEST,$(BUILD)/producer_test.tsan)
+	@$(call RUN_C_TEST,$(BUILD)/race.tsan)
 
-$(BUILD)/producer_test.asan: SANITIZER := -fsanitize=address,undefined
-$(BUILD)/producer_test.tsan: SANITIZER := -fsanitize=thread
-$(BUILD)/producer_test.asan $(BUILD)/producer_test.tsan: $(C_TEST) $(C_SOURCES) $(C_HEADERS) | tools
+$(BUILD)/%.asan: tests/c/%.c $(C_SOURCES) $(C_HEADERS) | tools
 	@mkdir -p $(BUILD)
-	$(CC) $(C_TEST_FLAGS) -O1 $(SANITIZER) $(C_TEST) $(C_SOURCES) -o $@
+	$(CC) $(C_TEST_FLAGS) -O1 -fsanitize=address,undefined $< $(C_SOURCES) -o $@
+
+$(BUILD)/%.tsan: tests/c/%.c $(C_SOURCES) $(C_HEADERS) | tools
+	@mkdir -p $(BUILD)
+	$(CC) $(C_TEST_FLAGS) -O1 -fsanitize=thread $< $(C_SOURCES) -o $@
 
 # ---- Python ----
 
