@@ -54,6 +54,15 @@ static void watch_forks(void)
 
 /* ---- handles ---- */
 
+/* Every record counted has a number of its own: one that was in hand when its process died may lack it, and leaves it as a gap. */
+static uint64_t next_seq_of(const struct mlw_producer_page *page)
+{
+    uint64_t next = atomic_load(&page->next_seq);
+    uint64_t counted = atomic_load(&page->records) + atomic_load(&page->dropped_records[MLW_DROP_FULL]) +
+                       atomic_load(&page->dropped_records[MLW_DROP_TOO_LARGE]);
+    return counted == next + 1 ? counted : next;
+}
+
 static void start_using(mlw_producer *p, const struct mlw_segment *f)
 {
     struct mlw_producer_page *page = (void *)(f->map + f->producer_off);
@@ -63,7 +72,8 @@ static void start_using(mlw_producer *p, const struct mlw_segment *f)
     p->consumer = (const void *)(f->map + f->consumer_off);
     p->tail = atomic_load_explicit(&page->tail, memory_order_relaxed);
     p->cached_head = atomic_load_explicit(&p->consumer->head, memory_order_acquire);
-    p->next_seq = atomic_load_explicit(&page->next_seq, memory_order_relaxed);
+    p->next_seq = next_seq_of(page);
+    atomic_store(&page->next_seq, p->next_seq);
     /* The consumer may have moved on, or lied, since the positions were checked. */
     if (!mlw_sound_positions(p->cached_head, p->tail, p->capacity))
         p->cached_head = p->tail - p->capacity;

@@ -6,37 +6,15 @@ mod support;
 use mlwatch::ring::{Batch, Budget, Consumer, Matrix, Segment, Snapshot, scan};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+use support::conservation::{self, Read};
 use support::ring_dir;
 
 /// `MLWATCH_KILLS` for a longer run.
 fn kills() -> u64 {
     std::env::var("MLWATCH_KILLS").map_or(500, |n| n.parse().expect("MLWATCH_KILLS is a number"))
-}
-
-fn build_writer(dir: &Path) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    support::api(); // builds the library
-    let program = dir.join("writer");
-    let built = Command::new("cc")
-        .args([
-            "-std=gnu11",
-            "-O2",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-Iinclude",
-            "tests/c/writer.c",
-            "target/c/libmlwatch.a",
-            "-o",
-        ])
-        .arg(&program)
-        .current_dir(root)
-        .status();
-    assert!(built.expect("cc runs").success());
-    program
 }
 
 /// What the reader has seen of the current run.
@@ -99,7 +77,7 @@ fn live_and_die(mut writer: Child, life: Duration, mut read: impl FnMut()) {
 fn a_killed_writer_loses_and_forges_nothing() {
     let dir = ring_dir();
     let tools = tempfile::tempdir().unwrap();
-    let writer = build_writer(tools.path());
+    let writer = support::compiled("tests/c/writer.c", tools.path());
     let acks_path = tools.path().join("acks");
     let acks = File::options().read(true).write(true).create_new(true).open(&acks_path).unwrap();
     acks.set_len(4096).unwrap();
@@ -125,10 +103,9 @@ fn a_killed_writer_loses_and_forges_nothing() {
         in_hand += u64::from(run.records > 0);
     }
     let counts = Snapshot::read(&scan(dir.path()).unwrap().found[0].path).unwrap().counters;
-    // produced = consumed + dropped + lost in a crash, and the gaps in the sequence say the same.
-    let lost_in_crashes = counts.records - total;
-    assert!(lost_in_crashes <= kills());
-    assert_eq!(reader.missing, counts.dropped_records[0] + lost_in_crashes - tail_gap(&reader, counts.next_seq));
+    let consumed = reader.consumer.as_ref().expect("attached").consumed();
+    assert_eq!(consumed.records, total);
+    let lost_in_crashes = conservation::check(&counts, Read::all(consumed, reader.missing), 0..=kills());
     assert!(
         in_hand > kills() / 4,
         "only {in_hand} writers got as far as writing: the kills come too early to prove anything"
@@ -139,9 +116,4 @@ fn a_killed_writer_loses_and_forges_nothing() {
         kills(),
         reader.missing
     );
-}
-
-/// Sequence numbers after the newest record: dropped or lost, but no record has come yet whose number shows it.
-fn tail_gap(reader: &Reader, next_seq: u64) -> u64 {
-    next_seq - reader.consumer.as_ref().expect("attached").consumed().next_seq
 }

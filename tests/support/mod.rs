@@ -1,6 +1,7 @@
 //! The C producer as a Rust test sees it: the real `libmlwatch.so`, through its exported symbols.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod conservation;
 pub mod schema;
 pub mod sidecar;
 
@@ -296,6 +297,19 @@ pub fn reservation(rows: u32, sections: u32) -> RawReservation {
         targets: null_mut(),
         ids: null_mut(),
     }
+}
+
+/// A program of `tests/c`, linked with the library, in `dir`.
+pub fn compiled(source: &str, dir: &Path) -> PathBuf {
+    api(); // builds the library
+    let program = dir.join(Path::new(source).file_stem().expect("a file"));
+    let built = Command::new("cc")
+        .args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Iinclude", source, "target/c/libmlwatch.a", "-o"])
+        .arg(&program)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(built.expect("cc runs").success());
+    program
 }
 
 /// A ring directory in memory, removed when dropped.
