@@ -117,6 +117,26 @@ $(BUILD)/%.tsan: tests/c/%.c $(C_SOURCES) $(C_HEADERS) | tools
 	@mkdir -p $(BUILD)
 	$(CC) $(C_TEST_FLAGS) -O1 -fsanitize=thread $< $(C_SOURCES) -o $@
 
+# ---- the fuzzer: coverage by the compiler's stable flags, libFuzzer by crates.io ----
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := fresh_bytes ring_file
+FUZZ_HOST = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+FUZZ_BUILD = target/fuzz/$(FUZZ_HOST)/release
+COVERAGE := inline-8bit-counters pc-table trace-compares
+fuzz: export RUSTFLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	$(COVERAGE:%=-Cllvm-args=-sanitizer-coverage-%) -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks
+
+.PHONY: fuzz
+fuzz: | tools ## hostile bytes found by coverage, FUZZ_SECONDS (60) for each target
+	$(CARGO) build --locked --release -q --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz --target $(FUZZ_HOST)
+	@for target in $(FUZZ_TARGETS); do \
+		found=target/fuzz/found/$$target; mkdir -p $$found; \
+		$(FUZZ_BUILD)/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -print_final_stats=1 -verbosity=0 \
+			-artifact_prefix=target/fuzz/$$target- $$found tests/data/fuzz/$$target || { \
+			echo "replay it with $(FUZZ_BUILD)/$$target FILE; kept in tests/data/fuzz/$$target, it is replayed by every make test"; exit 1; }; \
+	done
+
 # ---- Python ----
 
 .PHONY: python-test
