@@ -1,17 +1,22 @@
-//! The sidecar killed with SIGKILL at random moments while producers write: every row is in a report, or counted as lost.
+//! The sidecar killed with SIGKILL at random moments while producers write, and both sides restarting as they like: every row is in a
+//! report, or counted as lost.
 
 mod support;
 
 use mlwatch::checkpoint::Store;
+use mlwatch::ring::{Consumer, Segment, scan};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::conservation::{self, Read};
 use support::sidecar::{Sidecar, report_lines, total, wait_until, wait_until_drained};
-use support::{Counts, Options, Producer, RawBatch, batch, ring_dir};
+use support::{Counts, Options, Producer, RawBatch, batch, compiled, ring_dir};
 
 /// `MLWATCH_KILLS` for a longer run.
 fn kills() -> u64 {
@@ -55,12 +60,10 @@ fn every_row_is_reported_or_counted_over_any_number_of_kills() {
             let (dir, stop) = (dir.path(), &stop);
             scope.spawn(move || produce(dir, model, stop))
         });
-        let mut random = 0x9E37_79B9_7F4A_7C15u64;
+        let mut dice = Dice(5);
         for _ in 0..kills() {
             let sidecar = Sidecar::start(dir.path(), output.path(), &["--period", "250ms", "--reservoir", "50"]);
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let (born, life) = (Instant::now(), Duration::from_micros((random >> 33) % 400_000));
-            thread::sleep(life.saturating_sub(born.elapsed()));
+            thread::sleep(dice.millis(400));
             sidecar.signal("-KILL");
             sidecar.wait();
         }
@@ -138,4 +141,92 @@ fn changed_settings_close_what_was_open_and_begin_anew() {
     assert_eq!(reports.iter().map(|r| r["rows"].as_u64().unwrap()).collect::<Vec<_>>(), [1, rows - 1]);
     assert_eq!(reports.iter().map(|r| r["period_seconds"].as_f64().unwrap()).collect::<Vec<_>>(), [43_200.0, 86_400.0]);
     assert_eq!(total(&reports, "/losses/crash_rows"), 0);
+}
+
+/* ---- both sides restart at random ---- */
+
+fn restart_time() -> Duration {
+    let seconds = std::env::var("MLWATCH_RESTART_SECONDS").map_or(3.0, |s| s.parse().expect("a number of seconds"));
+    Duration::from_secs_f64(seconds)
+}
+
+/// Deterministic, and different for each seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+
+    fn millis(&mut self, most: u64) -> Duration {
+        Duration::from_micros(self.below(1000 * most))
+    }
+}
+
+/// Writers one after the other, each killed. Rows that were acknowledged, and how many writers there were.
+fn restart_writers(dir: &Path, until: Instant) -> (u64, u64) {
+    let tools = tempfile::tempdir().unwrap();
+    let writer = compiled("tests/c/writer.c", tools.path());
+    let path = tools.path().join("acks");
+    let acks = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    acks.set_len(4096).unwrap();
+    let (mut dice, mut rows, mut writers) = (Dice(7), 0, 0);
+    while Instant::now() < until {
+        acks.write_all_at(&[0; 8], 0).unwrap();
+        let mut child = Command::new(&writer).arg(dir).arg(writers.to_string()).arg(&path).spawn().unwrap();
+        thread::sleep(dice.millis(60));
+        assert!(child.try_wait().unwrap().is_none(), "the writer ended by itself");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut acknowledged = [0; 8];
+        acks.read_exact_at(&mut acknowledged, 0).unwrap();
+        rows += (0..u64::from_le_bytes(acknowledged)).map(|i| 1 + i * 7 % 40).sum::<u64>();
+        writers += 1;
+    }
+    (rows, writers)
+}
+
+/// Sidecars one after the other, stopped or killed. How many there were.
+fn restart_sidecars(dir: &Path, output: &Path, until: Instant) -> u64 {
+    let (mut dice, mut sidecars) = (Dice(11), 0);
+    while Instant::now() < until {
+        let sidecar = Sidecar::start(dir, output, &["--period", "200ms", "--reservoir", "20"]);
+        thread::sleep(dice.millis(400));
+        sidecar.signal(if dice.below(2) == 0 { "-KILL" } else { "-TERM" });
+        sidecar.wait();
+        sidecars += 1;
+    }
+    sidecars
+}
+
+#[test]
+fn both_sides_restart_at_random_and_nothing_is_lost_but_what_is_counted() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let until = Instant::now() + restart_time();
+    let ((acknowledged, writers), sidecars) = thread::scope(|scope| {
+        let writers = scope.spawn(|| restart_writers(dir.path(), until));
+        let sidecars = restart_sidecars(dir.path(), output.path(), until);
+        (writers.join().unwrap(), sidecars)
+    });
+    let found = scan(dir.path()).unwrap().found;
+    assert_eq!(found.len(), 1, "{writers} writers one after the other need one slot");
+    let last = Sidecar::start(dir.path(), output.path(), &["--period", "200ms"]);
+    wait_until_drained(&found[0].path);
+    assert!(last.stop().0.success());
+
+    let reports = distinct_reports(output.path());
+    let sum = |pointer| total(&reports, pointer);
+    let segment = Segment::open(&found[0].path, 1 << 30).unwrap();
+    let (counters, schema) = (segment.counters(), segment.schema().clone());
+    let consumed = Consumer::new(segment, &schema).consumed();
+    assert_eq!(sum("/rows") + sum("/losses/crash_rows"), consumed.rows);
+    assert!((acknowledged..=acknowledged + 40 * writers).contains(&consumed.rows), "{acknowledged} acknowledged");
+    assert_eq!(sum("/losses/dropped_rows"), counters.dropped_rows.iter().sum::<u64>());
+    let lost = conservation::check(&counters, Read::all(consumed, sum("/losses/missing_records")), 0..=writers);
+    println!(
+        "{writers} writers, {sidecars} sidecars: {acknowledged} rows acknowledged, {} reported, {} lost with a sidecar; {lost} records in hand",
+        sum("/rows"),
+        sum("/losses/crash_rows")
+    );
 }
