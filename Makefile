@@ -29,6 +29,11 @@ test: rust-test c-test sanitize python-test ## everything: Rust, C, Python, acro
 lint: | tools ## formatting, clippy, the C header as C++17
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path benches/peers/Cargo.toml
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
+	@for nested in benches/peers tests/fuzz; do \
+		$(CARGO) metadata --locked -q --format-version 1 --manifest-path $$nested/Cargo.toml >/dev/null \
+			|| { echo "$$nested/Cargo.lock is out of date: cargo metadata --manifest-path $$nested/Cargo.toml mends it"; exit 1; }; \
+	done
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CXX) -std=c++17 -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only -x c++ include/mlwatch.h examples/cpp/main.cpp
 

@@ -49,7 +49,7 @@ fn measure_idle(rings: usize, mib: u64) {
     let producers: Vec<Producer> = (0..rings).map(open).collect();
     let sidecar = Sidecar::start(dir.path(), output.path(), &[]);
     wait_until("it has found them", || attached(&sidecar) == rings);
-    let nap = Duration::from_secs_f64((0.75 * (mib << 20) as f64 / GIGABYTE).clamp(0.001, 0.02));
+    let nap = Duration::from_secs_f64((0.5 * (mib << 20) as f64 / GIGABYTE).clamp(0.001, 0.02));
     let window = Duration::from_secs(if bench::quick() { 1 } else { 60 });
     let (before, start) = (process_seconds(sidecar.pid()), Instant::now());
     let sleeper = sleep_only(nap, window);

@@ -7,10 +7,11 @@ use std::time::Duration;
 /// What a producer may do out of the blue: no nap is so long that a ring filling at this rate, in bytes a second, overflows
 /// meanwhile. A ring that has been seen to fill faster shortens it further.
 const SUDDEN_RATE: f64 = 1e9;
-/// Part of a ring's time to fill that may be slept away; the rest is for waking up and for the work of the turn.
-const SHARE: f64 = 0.75;
+/// Part of a ring's time to fill that may be slept away; the rest is for waking up, which takes as long as a time slice of somebody
+/// else where the core is shared, and for the work of the turn. With three quarters, 21 of 20,480 records were dropped.
+const SHARE: f64 = 0.5;
 const FIRST: Duration = Duration::from_micros(50);
-/// Rings below about 1.3 MiB cannot be watched closely enough for [`SUDDEN_RATE`] at a bearable price.
+/// Rings below 2 MiB cannot be watched closely enough for [`SUDDEN_RATE`] at a bearable price.
 const SHORTEST_LONGEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(20);
 
@@ -52,13 +53,13 @@ mod tests {
 
     #[test]
     fn no_ring_fills_during_a_nap() {
-        for shift in 21..34 {
+        for shift in 22..34 {
             for rate in [0.0, 1e8, 1e9, 1.5e9] {
                 let mut naps = Naps::new();
                 naps.fit([(1u64 << 33, 0.0), (1 << shift, rate)].into_iter());
                 let longest = (0..20).map(|_| naps.next()).max().unwrap();
                 let filled = longest.as_secs_f64() * rate.max(1e9);
-                assert!(filled < 0.8 * (1u64 << shift) as f64, "2^{shift} bytes at {rate} B/s: {longest:?}");
+                assert!(filled < 0.51 * (1u64 << shift) as f64, "2^{shift} bytes at {rate} B/s: {longest:?}");
             }
         }
     }
@@ -69,7 +70,7 @@ mod tests {
         naps.fit([(8 << 20, 0.0)].into_iter());
         let lengths: Vec<_> = (0..12).map(|_| naps.next()).collect();
         assert!(lengths.windows(2).all(|pair| pair[0] <= pair[1]) && lengths[0] == FIRST);
-        assert_eq!(lengths[11], Duration::from_secs_f64(0.75 * f64::from(8 << 20) / 1e9));
+        assert_eq!(lengths[11], Duration::from_secs_f64(0.5 * f64::from(8 << 20) / 1e9));
         naps.wake();
         assert_eq!(naps.next(), FIRST);
     }
