@@ -428,11 +428,13 @@ static int no_two_live_producers_have_one_slot(void)
 struct shared {
     mlw_producer *p;
     int calls;
+    pthread_barrier_t all_there; /* or the first has done all its calls before the last one's thread is made */
 };
 
 static void *write_often(void *argument)
 {
     struct shared *s = argument;
+    pthread_barrier_wait(&s->all_there);
     for (int i = 0; i < s->calls; i++)
         write_rows(s->p, 1);
     return NULL;
@@ -440,9 +442,9 @@ static void *write_often(void *argument)
 
 static int threads_that_share_a_handle_are_counted_not_corrupting(void)
 {
-    enum { THREADS = 4, CALLS = 5000 };
-    struct shared s = {opened("threads"), CALLS};
-    CHECK(s.p != NULL);
+    enum { THREADS = 4, CALLS = 100000 };
+    struct shared s = {.p = opened("threads"), .calls = CALLS};
+    CHECK(s.p != NULL && pthread_barrier_init(&s.all_there, NULL, THREADS) == 0);
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++)
         pthread_create(&threads[i], NULL, write_often, &s);
@@ -450,6 +452,7 @@ static int threads_that_share_a_handle_are_counted_not_corrupting(void)
         pthread_join(threads[i], NULL);
     mlw_counts c = counts_of(s.p);
     CHECK(c.rows + c.dropped_rows == THREADS * CALLS && c.records + c.dropped_records == THREADS * CALLS);
+    pthread_barrier_destroy(&s.all_there);
     mlw_close(s.p);
     return 1;
 }

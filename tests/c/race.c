@@ -147,13 +147,28 @@ static void read_record(struct consumer *c, const struct mlw_record *r)
     c->rows += r->rows;
 }
 
+/* Pairs with the producer's release store of tail. */
+static uint64_t sound_tail(const struct consumer *c)
+{
+    uint64_t tail = atomic_load_explicit(&c->theirs->tail, memory_order_acquire);
+    CHECK(tail - c->head <= c->capacity && tail % MLW_ALIGN == 0);
+    return tail;
+}
+
+static void wait_until_full(const struct consumer *c)
+{
+    uint64_t before = atomic_load_explicit(&drops_so_far, memory_order_relaxed);
+    while (atomic_load_explicit(&drops_so_far, memory_order_relaxed) == before) {
+        sound_tail(c);
+        sched_yield();
+    }
+}
+
 /* Everything that is there, record by record. Whether there was anything. */
 static int consume(struct consumer *c)
 {
-    /* Pairs with the producer's release store of tail. */
-    uint64_t tail = atomic_load_explicit(&c->theirs->tail, memory_order_acquire);
+    uint64_t tail = sound_tail(c);
     int found = c->head != tail;
-    CHECK(tail - c->head <= c->capacity);
     while (c->head != tail) {
         struct mlw_record r;
         memcpy(&r, c->data + (c->head & (c->capacity - 1)), sizeof r);
@@ -169,13 +184,6 @@ static int consume(struct consumer *c)
     return found;
 }
 
-static void wait_until_full(void)
-{
-    uint64_t before = atomic_load_explicit(&drops_so_far, memory_order_relaxed);
-    while (atomic_load_explicit(&drops_so_far, memory_order_relaxed) == before)
-        sched_yield();
-}
-
 static void follow(struct consumer *c)
 {
     for (int empty = 0; empty < EMPTY_LOOKS; empty += !consume(c))
@@ -186,7 +194,7 @@ static uint64_t consume_laps(struct consumer *c)
 {
     uint64_t turns = 0;
     for (; c->head < LAPS * c->capacity; turns++) {
-        wait_until_full();
+        wait_until_full(c);
         follow(c);
     }
     atomic_store_explicit(&enough, 1, memory_order_relaxed);

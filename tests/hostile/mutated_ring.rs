@@ -136,7 +136,8 @@ fn read_by_both(ring: &Ring) -> (usize, bool) {
     assert_eq!((consumer.consumed().head, polled.drained), (naive.head, !fault));
     assert_eq!(consumer.area().head.load(Relaxed), naive.head, "what was read is given back, and no more");
     consumer.resync();
-    assert_eq!(consumer.consumed().head, ring.tail & !63, "after a fault it goes on at the tail");
+    let (goes_on, given_back) = (consumer.consumed().head, consumer.area().head.load(Relaxed));
+    assert_eq!((goes_on, given_back), (ring.tail & !63, ring.tail & !63), "after a fault it goes on at the tail");
     (found.len(), fault)
 }
 
@@ -162,6 +163,11 @@ enum Fault {
         record: usize,
         at: usize,
         value: Vec<u8>,
+    },
+    /// Features alone, of another number of rows, and all lengths made right.
+    Resize {
+        record: usize,
+        rows: u32,
     },
     Tail {
         by: i64,
@@ -206,6 +212,14 @@ fn plant(ring: &mut Ring, fault: &Fault) {
             ring.data.truncate(CAPACITY);
         }
         Fault::Field { record, at, value } => set_field(ring, *record, *at, value),
+        Fault::Resize { record, rows } => {
+            let payload_len = (rows * 8).next_multiple_of(64);
+            set_field(ring, *record, 40, &rows.to_le_bytes());
+            set_field(ring, *record, 12, &payload_len.to_le_bytes());
+            set_field(ring, *record, 4, &[1, 0, 2, 0]);
+            // Last: the records after it are found by it.
+            set_field(ring, *record, 8, &(payload_len + 64).to_le_bytes());
+        }
         Fault::Tail { by } => ring.tail = ring.tail.wrapping_add_signed(*by),
         Fault::Head { by } => ring.head = ring.head.wrapping_add_signed(*by),
     }
@@ -220,7 +234,7 @@ fn field() -> impl Strategy<Value = (usize, Vec<u8>)> {
     let small =
         |at: usize, width: usize| (Just(at), (0..200u64).prop_map(move |value| value.to_le_bytes()[..width].to_vec()));
     prop_oneof![
-        small(4, 2),
+        (Just(4), (0..4u16).prop_map(|kind| kind.to_le_bytes().to_vec())),
         small(6, 2),
         (Just(8), (0..80u32).prop_map(|units| (units * 64).to_le_bytes().to_vec())),
         small(8, 4),
@@ -243,6 +257,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => (place.clone(), bytes).prop_map(|(at, bytes)| Fault::Insert { at, bytes }),
         1 => (place, 1..9usize).prop_map(|(at, units)| Fault::Insert { at: at & !63, bytes: vec![0; units * 64] }),
         8 => (any::<usize>(), field()).prop_map(|(record, (at, value))| Fault::Field { record, at, value }),
+        3 => (any::<usize>(), 0..1200u32).prop_map(|(record, rows)| Fault::Resize { record, rows }),
         2 => shift().prop_map(|by| Fault::Tail { by }),
         2 => shift().prop_map(|by| Fault::Head { by }),
     ]
