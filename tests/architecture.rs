@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Room → rooms it may use.
 const MAY_KNOW: &[(&str, &[&str])] = &[
-    ("main", &["cli"]),
+    ("main", &["cli", "log"]),
     ("lib", &[]),
     ("cli", &["config", "pipeline", "ring", "shutdown", "sink"]),
     ("config", &["period", "pipeline", "sink"]),
@@ -17,6 +17,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("report", &["period", "profile", "stats"]),
     ("profile", &["stats"]),
     ("period", &[]),
+    ("log", &[]),
     ("ring", &[]),
     ("shutdown", &[]),
     ("stats", &[]),

@@ -13,7 +13,7 @@
 //! - [`pipeline`]: the loop that introduces them to each other.
 //! - [`checkpoint`]: what a SIGKILL of the sidecar leaves to the next one.
 //! - [`health`]: what the sidecar says of itself.
-//! - [`config`], [`cli`], [`shutdown`]: settings in, subcommands, one signal heard everywhere.
+//! - [`config`], [`cli`], [`log`], [`shutdown`]: settings in, subcommands, a bounded log out, one signal heard everywhere.
 //!
 //! Who may know whom is a test: `tests/architecture.rs`.
 
@@ -21,6 +21,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod health;
+pub mod log;
 pub mod period;
 pub mod pipeline;
 pub mod profile;

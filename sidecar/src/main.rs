@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use mlwatch::cli::Cli;
+use mlwatch::log::BoundedStderr;
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         return CONFIGURATION.into();
     };
     let log = tracing_subscriber::fmt().with_max_level(max_level).with_target(false);
-    log.with_ansi(stderr().is_terminal()).with_writer(stderr).init();
+    log.with_ansi(stderr().is_terminal()).with_writer(BoundedStderr::default()).init();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
