@@ -310,8 +310,8 @@ impl<A: Area> Consumer<A> {
 
     /// Bytes written and not yet read; 0 if the positions are unsound.
     pub fn backlog(&self) -> u64 {
-        let used = self.area.tail().load(Relaxed).wrapping_sub(self.at.head);
-        if used <= self.area.capacity() { used } else { 0 }
+        let used = self.area.tail().load(Relaxed).checked_sub(self.at.head);
+        used.filter(|used| *used <= self.area.capacity()).unwrap_or(0)
     }
 
     fn checked_tail(&self) -> Result<u64, Corruption> {
@@ -620,9 +620,22 @@ mod tests {
                     consumer.resync();
                     prop_assert!(consumer.consumed().head.is_multiple_of(64));
                 }
-                prop_assert!(consumer.backlog() <= CAPACITY);
+                prop_assert!(consumer.backlog() <= CAPACITY.min(u64::MAX - consumer.consumed().head));
             }
         }
+    }
+
+    #[test]
+    fn a_tail_that_goes_round_the_end_of_the_numbers_is_no_backlog() {
+        let liar = Liar::new(1);
+        liar.head.value.set(u64::MAX & !63);
+        let consumer = Consumer::new(Liar { tail: honest_word(&liar, 64), ..liar }, &schema());
+        assert_eq!((consumer.backlog(), consumer.has_news()), (0, true));
+    }
+
+    /// A word that never lies.
+    fn honest_word(liar: &Liar, value: u64) -> LyingWord {
+        LyingWord { dice: liar.dice.clone(), one_in: u64::MAX, value: Cell::new(value) }
     }
 
     #[test]
