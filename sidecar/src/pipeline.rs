@@ -17,9 +17,9 @@ pub use limits::Limits;
 use crate::checkpoint::{Mark, Saved, Store};
 use crate::health::{self, Health};
 use crate::period::MOST_OPEN;
-use crate::profile::{Profile, Spec};
+use crate::profile::Profile;
 use crate::ring::wire::Identity;
-use crate::ring::{Found, OpenError, Schema, Segment};
+use crate::ring::{AtMost, Consumer, Found, OpenError, Schema, Segment};
 use crate::shutdown::Shutdown;
 use crate::sink::{HealthFile, Sinks};
 use closing::{Closed, ToClose};
@@ -29,7 +29,7 @@ use limits::Asked;
 use model::Model;
 use naps::Naps;
 use roster::Roster;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::thread;
@@ -354,22 +354,24 @@ impl Tail {
         let _ = self.closing.try_send(ToClose::Health(Box::new(self.health.clone())));
     }
 
-    /// The open profiles of every model, and the closing ones, which may all be of the largest.
+    /// The names and open profiles of every model, and the closing profiles, which may all be of the largest.
     fn memory_at_most(&self) -> u64 {
         let bytes = || self.models.values().map(Model::profile_bytes);
+        let names = self.models.values().map(|model| model.spec_bytes).fold(0u64, u64::saturating_add);
         let open = bytes().fold(0u64, u64::saturating_add).saturating_mul(MOST_OPEN as u64);
-        open.saturating_add(bytes().max().unwrap_or(0).saturating_mul(PROFILES_CLOSING))
+        let closing = bytes().max().unwrap_or(0).saturating_mul(PROFILES_CLOSING);
+        names.saturating_add(open).saturating_add(closing)
     }
 
     /// Looks for new rings, and lets go of those that are gone.
     fn scan(&mut self) {
         // By file and not by name: a ring may have two names, or have got another one.
-        let known = |new: &Found| self.intakes.iter().any(|intake| intake.found.file == new.file);
-        let Some(listing) = self.roster.look(known) else { return };
+        let read: HashSet<_> = self.intakes.iter().map(|intake| intake.found.file).collect();
+        let Some(listing) = self.roster.look(|new| read.contains(&new.file)) else { return };
+        let listed: HashSet<_> = listing.found.iter().map(|found| found.file).collect();
         let now = now_ns();
         for intake in &mut self.intakes {
-            let listed = listing.found.iter().any(|found| found.file == intake.found.file);
-            let named = listed || (listing.cut && intake.found.is_there());
+            let named = listed.contains(&intake.found.file) || (listing.cut && intake.found.is_there());
             intake.look_around(now, named, self.settings.limits.keep_abandoned, &mut self.health);
         }
         self.let_go();
@@ -389,46 +391,48 @@ impl Tail {
         let by_another_name = self.intakes.iter().any(|intake| intake.found.file == found.file);
         if !by_another_name {
             let accept = |id: &Identity, schema: &Schema| self.accept(id, schema);
-            match Segment::open_found(&found, self.settings.limits.max_ring_bytes, accept) {
+            let limits = &self.settings.limits;
+            let (classes, features) = (limits.max_classes, limits.max_features);
+            match Segment::open_found(&found, AtMost { file_bytes: limits.max_ring_bytes, classes, features }, accept) {
                 Ok(segment) => self.take_in(segment, found),
                 Err(why) => self.roster.refuse(found, &why, &mut self.health),
             }
         }
     }
 
-    fn take_in(&mut self, segment: Segment, found: Found) {
+    fn take_in(&mut self, mut segment: Segment, found: Found) {
         self.roster.accept(&found);
-        let model = self.model_for(&segment);
-        let mark = self.marks.remove(&segment.identity().uuid);
-        self.intakes.push(Intake::new(segment, found, model, mark.map(|(_, mark)| mark)));
+        let schema = segment.take_schema();
+        let (instance, mark) = (schema.instance.clone(), self.marks.remove(&segment.identity().uuid));
+        let consumer = Consumer::new(segment, &schema);
+        let model = self.model_for(schema, &found);
+        let mark = mark.map(|(_, mark)| mark);
+        self.intakes.push(Intake::new(consumer, instance, found, model, mark, &mut self.health));
     }
 
     /// Whether there is room for it, before it is mapped.
     fn accept(&self, id: &Identity, schema: &Schema) -> Result<(), OpenError> {
         let mapped: u64 = self.intakes.iter().map(Intake::mapped_bytes).sum();
-        let spec = intake::spec_of(schema);
-        let known = self.models.values().any(|model| *model.spec == spec && !model.superseded);
+        let known = self.models.values().any(|model| !model.superseded && intake::has_spec(schema, &model.spec));
         self.settings.limits.check(&Asked {
             rings: self.intakes.len() as u64 + 1,
             mapped_bytes: mapped.saturating_add(id.file_len),
             models: self.models.len() as u64 + u64::from(!known),
-            classes: spec.classes.len() as u64,
-            features: spec.features.len() as u64,
-            profile_bytes: Profile::bytes(&spec, 1, value_bytes(schema)),
+            profile_bytes: Profile::bytes(intake::size_of_schema(schema), 1, value_bytes(schema)),
         })
     }
 
     /// Rings with equal specs feed one model. The first ring's wishes count.
-    fn model_for(&mut self, segment: &Segment) -> u64 {
-        let schema = segment.schema();
-        let spec = intake::spec_of(schema);
-        let known = self.models.iter().find(|(_, model)| *model.spec == spec && !model.superseded).map(|(id, _)| *id);
-        let id = known.unwrap_or_else(|| self.add_model(spec, schema));
+    fn model_for(&mut self, schema: Schema, found: &Found) -> u64 {
+        let value_bytes = value_bytes(&schema);
+        let mut known = self.models.iter().filter(|(_, model)| !model.superseded);
+        let known = known.find(|(_, model)| intake::has_spec(&schema, &model.spec)).map(|(id, _)| *id);
+        let id = known.unwrap_or_else(|| self.add_model(schema));
         let model = self.models.get_mut(&id).expect("known, or just added");
-        model.value_bytes = model.value_bytes.max(value_bytes(schema));
+        model.value_bytes = model.value_bytes.max(value_bytes);
         let (model, memory_bytes_at_most) = (&self.models[&id], self.memory_at_most());
         info!(
-            ring = %segment.path().display(),
+            ring = ?found.path,
             model = model.spec.model,
             version = model.spec.version,
             period = ?model.period,
@@ -440,15 +444,16 @@ impl Tail {
         id
     }
 
-    fn add_model(&mut self, spec: Spec, schema: &Schema) -> u64 {
+    fn add_model(&mut self, schema: Schema) -> u64 {
         let settings = &self.settings;
         let wished_rows = schema.reservoir_rows.map(|rows| rows.min(settings.limits.max_reservoir_rows));
         let wished_period = schema.period.map(|period| period.min(LONGEST_WISH));
         let period = settings.period.or(wished_period).unwrap_or(DEFAULT_PERIOD).max(MIN_PERIOD);
         let rows = settings.reservoir_rows.or(wished_rows).unwrap_or(DEFAULT_RESERVOIR);
-        let most = Profile::rows_within(&spec, settings.limits.max_profile_bytes, value_bytes(schema));
+        let size = intake::size_of_schema(&schema);
+        let most = Profile::rows_within(size, settings.limits.max_profile_bytes, value_bytes(&schema));
         let times = [self.started_ns, now_ns()];
-        let model = Model::new(spec, period, rows.min(most), times, self.store.new_checkpoint());
+        let model = Model::new(intake::spec_of(schema), period, rows.min(most), times, self.store.new_checkpoint());
         let id = self.next_model;
         self.next_model += 1;
         self.models.insert(id, model);
@@ -458,7 +463,7 @@ impl Tail {
     fn let_go(&mut self) {
         self.count_losses();
         for over in self.intakes.extract_if(.., |intake| intake.is_over()) {
-            info!(ring = %over.found.path.display(), "let go");
+            info!(ring = ?over.found.path, "let go");
             // Should it get a name again, what was read of it is not lost.
             over.account();
         }
@@ -480,7 +485,11 @@ impl Tail {
     fn stop(&mut self) {
         let start = Instant::now();
         self.scan();
-        self.attach_for(self.settings.limits.drain_timeout);
+        // Newcomers one by one: those that are known are read meanwhile.
+        while self.roster.has_candidates() && start.elapsed() < self.settings.limits.drain_timeout {
+            self.attach_for(MOST_ATTACHING);
+            self.poll(Duration::ZERO);
+        }
         let ends: Vec<u64> = self.intakes.iter().map(Intake::end).collect();
         let drained = |intakes: &[Intake]| intakes.iter().zip(&ends).all(|(intake, end)| intake.has_reached(*end));
         while !drained(&self.intakes) && start.elapsed() < self.settings.limits.drain_timeout {

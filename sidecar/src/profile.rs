@@ -36,6 +36,34 @@ pub struct Feature {
     pub categorical: bool,
 }
 
+/// How many columns there are: what a profile's memory depends on.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "named by themselves")]
+pub struct Size {
+    pub classes: u64,
+    pub features: u64,
+    /// Of the features.
+    pub categorical: u64,
+}
+
+impl Spec {
+    /// How many columns there are.
+    pub fn size(&self) -> Size {
+        let categorical = self.features.iter().filter(|feature| feature.categorical).count() as u64;
+        Size { classes: self.classes.len() as u64, features: self.features.len() as u64, categorical }
+    }
+
+    /// An upper bound of its own memory in bytes: names, and what it takes to keep each.
+    pub fn bytes(&self) -> u64 {
+        const NAME: u64 = 64; // a String, a flag, and what the allocator adds
+        let names = self.classes.iter().chain(self.features.iter().map(|feature| &feature.name));
+        names.map(|name| name.len() as u64 + NAME).sum::<u64>() + 2 * (MOST_NAME + NAME)
+    }
+}
+
+/// Of a model or a version, in bytes.
+const MOST_NAME: u64 = 255;
+
 /// A batch of rows, in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
@@ -242,21 +270,20 @@ impl Profile {
     }
 
     /// An upper bound of a profile's memory in bytes, the sample's values taking `value_bytes` each.
-    pub fn bytes(spec: &Spec, reservoir_rows: u64, value_bytes: u64) -> u64 {
+    pub fn bytes(size: Size, reservoir_rows: u64, value_bytes: u64) -> u64 {
         const COLUMN: u64 = 160; // a Moment, its pending sums and shift, an Outcomes entry
         const FIXED: u64 = 48 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES; // scratch, names, slots
         const CATEGORIES: u64 = 256 * 40; // BTreeMap entries with their share of the nodes
-        let columns = (spec.classes.len() + spec.features.len()) as u64;
-        let categorical = spec.features.iter().filter(|f| f.categorical).count() as u64;
+        let columns = size.classes + size.features;
         let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
         let slots = reservoir_rows.saturating_mul(2 * size_of::<u32>() as u64);
-        sample.saturating_add(slots).saturating_add((columns + 2) * COLUMN + categorical * CATEGORIES + FIXED)
+        sample.saturating_add(slots).saturating_add((columns + 2) * COLUMN + size.categorical * CATEGORIES + FIXED)
     }
 
     /// The largest sample with which a profile takes no more than `most_bytes`.
-    pub fn rows_within(spec: &Spec, most_bytes: u64, value_bytes: u64) -> u64 {
-        let empty = Profile::bytes(spec, 0, value_bytes);
-        let row = Profile::bytes(spec, 1, value_bytes) - empty;
+    pub fn rows_within(size: Size, most_bytes: u64, value_bytes: u64) -> u64 {
+        let empty = Profile::bytes(size, 0, value_bytes);
+        let row = Profile::bytes(size, 1, value_bytes) - empty;
         most_bytes.saturating_sub(empty).checked_div(row).unwrap_or(u64::MAX)
     }
 

@@ -34,6 +34,10 @@ impl Sidecar {
         sidecar
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn wait_for_log(&self, text: &str) {
         wait_until(&format!("the log says {text:?}"), || self.log().contains(text));
     }
@@ -90,7 +94,10 @@ pub fn report_lines(output: &Path) -> Vec<String> {
 
 /// Sum of a number over all reports.
 pub fn total(reports: &[Value], pointer: &str) -> u64 {
-    reports.iter().map(|report| report.pointer(pointer).and_then(Value::as_u64).expect(pointer)).sum()
+    reports
+        .iter()
+        .map(|report| report.pointer(pointer).and_then(Value::as_u64).expect(pointer))
+        .fold(0, u64::saturating_add)
 }
 
 /// `mlwatch inspect --json`.

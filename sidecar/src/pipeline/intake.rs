@@ -3,18 +3,20 @@
 use crate::checkpoint::Mark;
 use crate::health::{self, Health};
 use crate::period::believed;
-use crate::profile::{DROP_REASONS, Feature, Labels, Losses, Rows, Spec};
+use crate::profile::{DROP_REASONS, Feature, Labels, Losses, Rows, Size, Spec};
 use crate::ring::{
     Area, Batch, Budget, Consumed, Consumer, Corruption, Counters, FeatureKind, Found, Matrix, Polled, Schema, Segment,
     Task, wire,
 };
 use crate::stats::Columns;
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// One ring's share of a turn: a busy or hostile ring starves no other.
 const BUDGET: Budget = Budget { records: 4096, bytes: 16 << 20 };
+/// And its time, for bytes may be dear: some take a hundred times as long as others. A record is always read to its end.
+const MOST_POLLING: Duration = Duration::from_millis(20);
 /// So many corruptions within [`FAULT_WINDOW_NS`] end the reading of a ring.
 const MOST_FAULTS: usize = 5;
 const FAULT_WINDOW_NS: u64 = 60_000_000_000;
@@ -48,26 +50,33 @@ pub struct Intake {
 
 impl Intake {
     /// What an earlier sidecar had read, and neither its checkpoint's `mark` nor, without one, its orderly stop knows of, is lost.
-    pub fn new(segment: Segment, found: Found, model: u64, mark: Option<Mark>) -> Intake {
-        let schema = segment.schema().clone();
+    pub fn new(
+        consumer: Consumer<Segment>,
+        instance: String,
+        found: Found,
+        model: u64,
+        mark: Option<Mark>,
+        health: &mut Health,
+    ) -> Intake {
+        let segment = consumer.area();
         let quarantined = segment.quarantined();
         if quarantined {
-            warn!(ring = %found.path.display(), "an earlier sidecar quarantined it: restart its producer to make a new ring");
+            health::count(&mut health.quarantined, "earlier", 1);
+            warn!(ring = ?found.path, "an earlier sidecar quarantined it: restart its producer to make a new ring");
         }
         let (accounted, seen) = mark.map_or_else(|| segment.accounted(), |mark| (mark.consumed, mark.dropped));
         let tail_at_last_look = segment.position();
-        let consumer = Consumer::new(segment, &schema);
         let pending = lost_in_a_crash(&accounted, &consumer.consumed());
         if pending.crash_records > 0 {
             let (records, rows) = (pending.crash_records, pending.crash_rows);
-            warn!(ring = %found.path.display(), records, rows, "an earlier sidecar was killed: what it had read since its last checkpoint is lost, and counted");
+            warn!(ring = ?found.path, records, rows, "an earlier sidecar was killed: what it had read since its last checkpoint is lost, and counted");
         }
         Intake {
             found,
             model,
             attached: true,
             consumer,
-            instance: schema.instance,
+            instance,
             seen,
             pending,
             fastest: 0.0,
@@ -129,7 +138,8 @@ impl Intake {
         }
         let before = self.consumer.consumed();
         let (consumer, instance) = (&mut self.consumer, &self.instance);
-        let wanted = |ts_ns| believed(ts_ns, now_ns) < until_ns;
+        let start = Instant::now();
+        let wanted = |ts_ns| start.elapsed() < MOST_POLLING && believed(ts_ns, now_ns) < until_ns;
         let polled = consumer.poll(BUDGET, wanted, |batch| feed(instance, batch.ts_ns, rows_of(&batch)));
         self.count(&polled, elapsed);
         let after = self.consumer.consumed();
@@ -148,8 +158,13 @@ impl Intake {
         if self.quarantined { None } else { self.consumer.next_ts_ns().map(|ts_ns| believed(ts_ns, now_ns)) }
     }
 
+    /// Saturates: what an earlier sidecar is said to have missed may have been as much as there are numbers.
+    fn miss(&mut self, records: u64) {
+        self.pending.missing_records = self.pending.missing_records.saturating_add(records);
+    }
+
     fn count(&mut self, polled: &Polled, elapsed: Duration) {
-        self.pending.missing_records += polled.missing;
+        self.miss(polled.missing);
         if polled.used > self.pending.high_water.0 {
             self.pending.high_water = (polled.used, self.capacity());
         }
@@ -164,12 +179,12 @@ impl Intake {
         self.faults.retain(|at| now_ns.saturating_sub(*at) < FAULT_WINDOW_NS);
         self.quarantined = self.faults.len() >= MOST_FAULTS;
         self.consumer.area().mark_corrupt(self.quarantined);
-        let ring = self.found.path.display();
+        let ring = &self.found.path;
         if self.quarantined {
             health::count(&mut health.quarantined, why.reason(), 1);
-            warn!(%ring, %why, "quarantined: corrupt {MOST_FAULTS} times within a minute; restart its producer to make a new ring");
+            warn!(?ring, %why, "quarantined: corrupt {MOST_FAULTS} times within a minute; restart its producer to make a new ring");
         } else {
-            warn!(%ring, %why, "corrupt: its content was given up, reading goes on at its tail");
+            warn!(?ring, %why, "corrupt: its content was given up, reading goes on at its tail");
         }
     }
 
@@ -179,14 +194,15 @@ impl Intake {
         self.consumer.area().mark_corrupt(true);
         health::count(&mut health.resyncs, "resized", 1);
         health::count(&mut health.quarantined, "resized", 1);
-        warn!(ring = %self.found.path.display(), "quarantined: somebody changed its file's size; restart its producer to make a new ring");
+        warn!(ring = ?self.found.path, "quarantined: somebody changed its file's size; restart its producer to make a new ring");
     }
 
     /// What was lost since the last call, if anything.
     pub fn new_losses(&mut self, health: &mut Health) -> Option<Losses> {
         let now = self.consumer.area().counters();
         if self.quarantined {
-            self.pending.missing_records += self.consumer.abandon_until(now.next_seq);
+            let abandoned = self.consumer.abandon_until(now.next_seq);
+            self.miss(abandoned);
         }
         let mut losses = std::mem::take(&mut self.pending);
         for reason in 0..DROP_REASONS {
@@ -208,9 +224,9 @@ impl Intake {
         self.consumer.consumed().head + self.consumer.backlog()
     }
 
-    /// Whether everything before `end` is read.
+    /// Whether everything before `end` is read, or nothing is left to read: a corrupt ring may have moved its end.
     pub fn has_reached(&self, end: u64) -> bool {
-        self.quarantined || self.consumer.consumed().head >= end
+        self.quarantined || self.consumer.consumed().head >= end || !self.consumer.has_news()
     }
 
     /// Once a scan: is the ring still the one of its name, is its producer there, may it go?
@@ -231,12 +247,12 @@ impl Intake {
         if named && now_ns.saturating_sub(since) >= u64::try_from(keep_abandoned.as_nanos()).unwrap_or(u64::MAX) {
             match self.consumer.area().unlink_if_abandoned() {
                 Ok(true) => {
-                    info!(ring = %self.found.path.display(), "removed: read, and its producer has been gone for long")
+                    info!(ring = ?self.found.path, "removed: read, and its producer has been gone for long")
                 }
                 Ok(false) => {}
                 Err(why) if !self.irremovable => {
                     self.irremovable = true;
-                    warn!(ring = %self.found.path.display(), %why, "cannot remove an abandoned ring: in a sticky directory only its owner may");
+                    warn!(ring = ?self.found.path, %why, "cannot remove an abandoned ring: in a sticky directory only its owner may");
                 }
                 Err(_) => {}
             }
@@ -272,20 +288,41 @@ fn add_losses(health: &mut Health, losses: &Losses) {
     health.crash_rows = health.crash_rows.saturating_add(losses.crash_rows);
 }
 
-/// What the ring calls a schema, the profile calls a spec.
-pub fn spec_of(schema: &Schema) -> Spec {
-    let feature = |(name, kind): (&String, &FeatureKind)| Feature {
-        name: name.clone(),
-        categorical: *kind == FeatureKind::Categorical,
-    };
+/// What the ring calls a schema, the profile calls a spec. Takes the names along: there may be megabytes of them.
+pub fn spec_of(schema: Schema) -> Spec {
+    let feature = |(name, kind): (String, FeatureKind)| Feature { name, categorical: is_categorical(kind) };
     Spec {
-        model: schema.model.clone(),
-        version: schema.version.clone(),
+        model: schema.model,
+        version: schema.version,
         regression: schema.task == Task::Regression,
         threshold: schema.threshold,
-        classes: schema.class_names.clone(),
-        features: schema.feature_names.iter().zip(&schema.feature_kinds).map(feature).collect(),
+        classes: schema.class_names,
+        features: schema.feature_names.into_iter().zip(schema.feature_kinds).map(feature).collect(),
     }
+}
+
+/// Whether `spec_of` would make this spec of it.
+pub fn has_spec(schema: &Schema, spec: &Spec) -> bool {
+    let features = || schema.feature_names.iter().zip(schema.feature_kinds.iter().map(|kind| is_categorical(*kind)));
+    schema.model == spec.model
+        && schema.version == spec.version
+        && (schema.task == Task::Regression) == spec.regression
+        && schema.threshold == spec.threshold
+        && schema.class_names == spec.classes
+        && features().eq(spec.features.iter().map(|feature| (&feature.name, feature.categorical)))
+}
+
+/// What its profile is made of.
+pub fn size_of_schema(schema: &Schema) -> Size {
+    Size {
+        classes: schema.class_names.len() as u64,
+        features: schema.feature_names.len() as u64,
+        categorical: schema.feature_kinds.iter().filter(|kind| is_categorical(**kind)).count() as u64,
+    }
+}
+
+fn is_categorical(kind: FeatureKind) -> bool {
+    kind == FeatureKind::Categorical
 }
 
 /// What the ring calls a batch, the profile calls rows; in place.

@@ -49,14 +49,12 @@ impl Default for Limits {
     }
 }
 
-/// How much there would be with one more ring.
+/// How much there would be with one more ring. Its columns are looked at before its schema is read, in [`crate::ring::AtMost`].
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
     pub rings: u64,
     pub mapped_bytes: u64,
     pub models: u64,
-    pub classes: u64,
-    pub features: u64,
     /// Of its profile with a sample of one row.
     pub profile_bytes: u64,
 }
@@ -68,8 +66,6 @@ impl Limits {
             ("max_rings", "rings would be read", asked.rings, self.max_rings as u64),
             ("max_mapped_bytes", "bytes of rings would be mapped", asked.mapped_bytes, self.max_mapped_bytes),
             ("max_models", "models would be reported", asked.models, self.max_models as u64),
-            ("max_classes", "are its classes", asked.classes, self.max_classes as u64),
-            ("max_features", "are its features", asked.features, self.max_features as u64),
             ("max_profile_bytes", "bytes would be its profile's", asked.profile_bytes, self.max_profile_bytes),
         ];
         match checks.into_iter().find(|(_, _, asked, most)| asked > most) {
@@ -89,14 +85,12 @@ mod tests {
     #[test]
     fn each_limit_is_named_with_what_was_asked_and_its_remedy() {
         let limits = Limits::default();
-        let none = Asked { rings: 1, mapped_bytes: 1, models: 1, classes: 1, features: 1, profile_bytes: 1 };
+        let none = Asked { rings: 1, mapped_bytes: 1, models: 1, profile_bytes: 1 };
         assert!(limits.check(&none).is_ok());
         let over = [
             Asked { rings: 257, ..none },
             Asked { mapped_bytes: u64::MAX, ..none },
             Asked { models: 257, ..none },
-            Asked { classes: 65_537, ..none },
-            Asked { features: 65_537, ..none },
             Asked { profile_bytes: (1 << 30) + 1, ..none },
         ];
         let reasons = over.map(|asked| {
@@ -104,7 +98,7 @@ mod tests {
             assert!(why.to_string().contains(&format!("raise limits.{}", why.reason())), "{why}");
             why.reason()
         });
-        let named = ["max_rings", "max_mapped_bytes", "max_models", "max_classes", "max_features", "max_profile_bytes"];
+        let named = ["max_rings", "max_mapped_bytes", "max_models", "max_profile_bytes"];
         assert_eq!(reasons, named);
     }
 }

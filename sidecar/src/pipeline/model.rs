@@ -3,7 +3,7 @@
 use super::{Closed, Outlet};
 use crate::checkpoint::{Checkpoint, Mark, ModelState, Saved, Store};
 use crate::period::{Period, Periods, Timing};
-use crate::profile::{Losses, Profile, Rows, Spec};
+use crate::profile::{Losses, Profile, Rows, Size, Spec};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,9 @@ pub struct Model {
     pub superseded: bool,
     /// Of one value of a sample.
     pub value_bytes: u64,
+    /// What the names take.
+    pub spec_bytes: u64,
+    size: Size,
     seed: u64,
     checkpoint: Checkpoint,
     /// Something has happened that no commit knows of.
@@ -38,6 +41,8 @@ impl Model {
         let name = [spec.model.as_bytes(), &[0], spec.version.as_bytes()].concat();
         let seed = u64::from(crc32c::crc32c(&name)) << 32;
         Model {
+            spec_bytes: spec.bytes(),
+            size: spec.size(),
             spec: Arc::new(spec),
             period,
             reservoir_rows,
@@ -69,7 +74,7 @@ impl Model {
 
     /// What one of its profiles takes at most.
     pub fn profile_bytes(&self) -> u64 {
-        Profile::bytes(&self.spec, self.reservoir_rows, self.value_bytes)
+        Profile::bytes(self.size, self.reservoir_rows, self.value_bytes)
     }
 
     pub fn feed(&mut self, instance: &str, ts_ns: u64, rows: &Rows<'_>, now_ns: u64, out: &mut Outlet) {

@@ -2,7 +2,7 @@
 
 use crate::health::{self, Health};
 use crate::ring::{self, Found, Listing, OpenError};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -23,7 +23,7 @@ pub struct Roster {
 
 /// A file that is not read.
 struct Refused {
-    why: String,
+    reason: &'static str,
     again: Instant,
     wait: Duration,
 }
@@ -44,7 +44,8 @@ impl Roster {
         };
         self.unreadable = None;
         let (found, now) = (&listing.found, Instant::now());
-        self.refused.retain(|refused, _| found.contains(refused));
+        let there: HashSet<&Found> = found.iter().collect();
+        self.refused.retain(|refused, _| there.contains(refused));
         let refused_still = |new: &Found| self.refused.get(new).is_some_and(|refused| now < refused.again);
         self.candidates = found.iter().filter(|new| !known(new) && !refused_still(new)).cloned().collect();
         Some(listing)
@@ -67,18 +68,18 @@ impl Roster {
 
     /// Says and counts it once for every new reason.
     pub fn refuse(&mut self, found: Found, why: &OpenError, health: &mut Health) {
-        let text = why.to_string();
+        let reason = why.reason();
         let before = self.refused.remove(&found);
         let wait = match &before {
             // The other sidecar may be the one that we are taking over from.
             Some(before) if !matches!(why, OpenError::InUse) => (before.wait * 2).min(LONGEST_WAIT),
             _ => FIRST_WAIT,
         };
-        if before.is_none_or(|before| before.why != text) {
-            health::count(&mut health.refused, why.reason(), 1);
-            warn!(ring = %found.path.display(), why = %text, reason = why.reason(), "not read");
+        if before.is_none_or(|before| before.reason != reason) {
+            health::count(&mut health.refused, reason, 1);
+            warn!(ring = ?found.path, %why, reason, "not read");
         }
-        self.refused.insert(found, Refused { why: text, again: Instant::now() + wait, wait });
+        self.refused.insert(found, Refused { reason, again: Instant::now() + wait, wait });
     }
 
     fn say_unreadable(&mut self, why: String) {

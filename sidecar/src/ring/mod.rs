@@ -13,4 +13,4 @@ pub mod wire;
 pub use consumer::{Area, Batch, Budget, Consumed, Consumer, Corruption, Matrix, Polled, Word};
 pub use discovery::{Found, Listing, scan};
 pub use schema::{DType, FeatureKind, Schema, SchemaError, Task};
-pub use segment::{Counters, OpenError, Segment, Snapshot};
+pub use segment::{AtMost, Counters, OpenError, Segment, Snapshot};

@@ -7,7 +7,7 @@ use super::consumer::{Area, Consumed};
 use super::discovery::Found;
 use super::fault::Guard;
 use super::schema::{Schema, SchemaError};
-use super::wire::{self, ConsumedWords, ConsumerPage, Identity, ProducerPage, Record};
+use super::wire::{self, ConsumedWords, ConsumerPage, Identity, ProducerPage, Record, SchemaHead};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -21,7 +21,21 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
 
-const MAX_SCHEMA_BYTES: u32 = 64 << 20;
+/// What one ring may ask for at most.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "named by themselves")]
+pub struct AtMost {
+    pub file_bytes: u64,
+    pub classes: usize,
+    pub features: usize,
+}
+
+impl AtMost {
+    /// As many columns as the format allows.
+    fn bytes(file_bytes: u64) -> AtMost {
+        AtMost { file_bytes, classes: wire::MAX_CLASSES as usize, features: wire::MAX_FEATURES as usize }
+    }
+}
 
 /// Why a file is not read as a ring.
 #[derive(Debug, Error)]
@@ -49,6 +63,8 @@ pub enum OpenError {
         "it takes {bytes} bytes, the limit for a ring is {limit}: raise max_ring_bytes or lower the producer's ring_bytes"
     )]
     TooLarge { bytes: u64, limit: u64 },
+    #[error("it has {columns} {what}, at most {most}: raise limits.max_{what}")]
+    TooWide { what: &'static str, columns: u32, most: usize },
     #[error("another sidecar reads it: run one sidecar per ring directory")]
     InUse,
     #[error("its name leads to another file than a moment ago")]
@@ -72,6 +88,8 @@ impl OpenError {
             OpenError::Checksum { .. } => "checksum",
             OpenError::Schema(_) => "schema",
             OpenError::TooLarge { .. } => "max_ring_bytes",
+            OpenError::TooWide { what: "classes", .. } => "max_classes",
+            OpenError::TooWide { .. } => "max_features",
             OpenError::InUse => "in_use",
             OpenError::Moved => "moved",
             OpenError::Limit { limit, .. } => limit,
@@ -115,7 +133,8 @@ pub struct Segment {
     /// Open as long as the lock is to be held.
     file: File,
     identity: Identity,
-    schema: Schema,
+    /// Until it is taken.
+    schema: Option<Schema>,
     /// Before the maps: guards are dropped first.
     guards: [Guard; 2],
     /// The whole file, read-only.
@@ -131,14 +150,14 @@ impl Segment {
     /// Checks everything that can be checked, locks the ring for this consumer, and maps it.
     /// `max_file_bytes` bounds what one ring may ask for.
     pub fn open(path: &Path, max_file_bytes: u64) -> Result<Segment, OpenError> {
-        Segment::of(open_file(path, true)?, path, max_file_bytes, |_, _| Ok(()))
+        Segment::of(open_file(path, true)?, path, AtMost::bytes(max_file_bytes), |_, _| Ok(()))
     }
 
     /// As `open`, but only if the name still leads to the file that was found, and if `accept` finds nothing against it before it
     /// is locked and mapped.
     pub fn open_found(
         found: &Found,
-        max_file_bytes: u64,
+        most: AtMost,
         accept: impl FnOnce(&Identity, &Schema) -> Result<(), OpenError>,
     ) -> Result<Segment, OpenError> {
         let file = open_file(&found.path, true)?;
@@ -146,16 +165,16 @@ impl Segment {
         if (now.dev(), now.ino()) != found.file {
             return Err(OpenError::Moved);
         }
-        Segment::of(file, &found.path, max_file_bytes, accept)
+        Segment::of(file, &found.path, most, accept)
     }
 
     fn of(
         file: File,
         path: &Path,
-        max_file_bytes: u64,
+        most: AtMost,
         accept: impl FnOnce(&Identity, &Schema) -> Result<(), OpenError>,
     ) -> Result<Segment, OpenError> {
-        let (identity, schema) = read_identity(&file, max_file_bytes)?;
+        let (identity, schema) = read_identity(&file, most)?;
         accept(&identity, &schema)?;
         lock_as_consumer(&file)?;
         let map = MmapOptions::new().map_raw_read_only(&file)?;
@@ -168,7 +187,8 @@ impl Segment {
             Guard::new(map.as_mut_ptr(), map.len(), false)?,
             Guard::new(consumer_page.as_mut_ptr(), consumer_page.len(), true)?,
         ];
-        let segment = Segment { path: path.to_owned(), file, identity, schema, guards, map, consumer_page };
+        let (path, schema) = (path.to_owned(), Some(schema));
+        let segment = Segment { path, file, identity, schema, guards, map, consumer_page };
         segment.consumer().consumer_epoch.fetch_add(1, Relaxed);
         Ok(segment)
     }
@@ -185,7 +205,12 @@ impl Segment {
 
     /// The checked schema.
     pub fn schema(&self) -> &Schema {
-        &self.schema
+        self.schema.as_ref().expect("nobody asks once it is taken")
+    }
+
+    /// Hands the schema over, once: of many rings of one wide model, each would else keep all the names.
+    pub fn take_schema(&mut self) -> Schema {
+        self.schema.take().expect("it is taken once")
     }
 
     /// The producer's counters now.
@@ -337,7 +362,7 @@ fn open_file(path: &Path, write: bool) -> Result<File, OpenError> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(OpenError::NotAFile) }
 }
 
-fn read_identity(file: &File, max_file_bytes: u64) -> Result<(Identity, Schema), OpenError> {
+fn read_identity(file: &File, most: AtMost) -> Result<(Identity, Schema), OpenError> {
     let mut bytes = [0; size_of::<Identity>()];
     let size = file.metadata()?.size();
     if size < bytes.len() as u64 {
@@ -346,10 +371,11 @@ fn read_identity(file: &File, max_file_bytes: u64) -> Result<(Identity, Schema),
     file.read_exact_at(&mut bytes, 0)?;
     let identity: Identity = bytemuck::pod_read_unaligned(&bytes);
     check_identity(&identity)?;
-    if size > max_file_bytes {
-        return Err(OpenError::TooLarge { bytes: size, limit: max_file_bytes });
+    if size > most.file_bytes {
+        return Err(OpenError::TooLarge { bytes: size, limit: most.file_bytes });
     }
     check_geometry(&identity, size)?;
+    check_columns(file, &identity, most)?;
     let mut schema = vec![0; identity.schema_len as usize];
     file.read_exact_at(&mut schema, bytes.len() as u64)?;
     let found = crc32c::crc32c_append(crc32c::crc32c(&bytes[..bytes.len() - 4]), &schema);
@@ -377,6 +403,28 @@ fn check_identity(id: &Identity) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Before the schema is read: what it takes in memory follows from the number of its columns.
+fn check_columns(file: &File, id: &Identity, most: AtMost) -> Result<(), OpenError> {
+    let mut bytes = [0; size_of::<SchemaHead>()];
+    if (id.schema_len as usize) < bytes.len() {
+        return Err(OpenError::Geometry("the schema is shorter than its head"));
+    }
+    file.read_exact_at(&mut bytes, size_of::<Identity>() as u64)?;
+    let head: SchemaHead = bytemuck::pod_read_unaligned(&bytes);
+    for (what, columns, most) in
+        [("classes", head.n_classes, most.classes), ("features", head.n_features, most.features)]
+    {
+        if columns as usize > most {
+            return Err(OpenError::TooWide { what, columns, most });
+        }
+    }
+    let longest = size_of::<SchemaHead>() as u64
+        + u64::from(head.n_features)
+        + (3 + u64::from(head.n_classes) + u64::from(head.n_features)) * (2 + wire::MAX_NAME as u64);
+    let possible = u64::from(id.schema_len) <= longest;
+    if possible { Ok(()) } else { Err(OpenError::Geometry("the schema is longer than its columns can make it")) }
+}
+
 /// After this, all offsets are page-aligned, ascending and inside the file, and no arithmetic on them can overflow.
 fn check_geometry(id: &Identity, size: u64) -> Result<(), OpenError> {
     let page = u64::from(id.page_size);
@@ -393,7 +441,6 @@ fn check_geometry(id: &Identity, size: u64) -> Result<(), OpenError> {
     )?;
     sound(u64::from(id.record_align) == wire::ALIGN, "record_align is not 64")?;
     sound(id.max_record == id.capacity / wire::RECORDS_PER_LAP, "max_record is not capacity / 4")?;
-    sound(id.schema_len <= MAX_SCHEMA_BYTES, "the schema is longer than 64 MiB")?;
     let producer_off = (size_of::<Identity>() as u64 + u64::from(id.schema_len)).next_multiple_of(page);
     sound(id.producer_off == producer_off, "producer_off does not follow the schema")?;
     sound(id.consumer_off == producer_off + page, "consumer_off does not follow the producer's page")?;
@@ -481,7 +528,7 @@ impl Snapshot {
     /// Reads the ring file at `path`.
     pub fn read(path: &Path) -> Result<Snapshot, OpenError> {
         let file = open_file(path, false)?;
-        let (id, schema) = read_identity(&file, u64::MAX)?;
+        let (id, schema) = read_identity(&file, AtMost::bytes(u64::MAX))?;
         let producer: ProducerPage = read_page(&file, id.producer_off)?;
         let consumer: ConsumerPage = read_page(&file, id.consumer_off)?;
         let (head, tail) = (consumer.head.into_inner(), producer.tail.load(Relaxed));
