@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../hostile/fresh_bytes.rs"]
+#[path = "../hostile_bytes/fresh_bytes.rs"]
 mod fresh_bytes;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

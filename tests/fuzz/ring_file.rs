@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../hostile/ring_file.rs"]
+#[path = "../hostile_bytes/ring_file.rs"]
 mod ring_file;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
