@@ -58,7 +58,7 @@ impl Work {
     pub fn done(&self) -> WorkDone {
         WorkDone {
             written: self.written.load(Relaxed),
-            failed: self.failed.load(Relaxed),
+            failed: self.failed.load(Acquire),
             bytes: self.bytes.load(Relaxed),
             tail_time: Duration::from_nanos(self.tail_ns.load(Relaxed)),
             writer_time: Duration::from_nanos(self.writer_ns.load(Relaxed)),
@@ -207,12 +207,13 @@ impl Writer {
                 self.work.bytes.fetch_add(bytes, Relaxed);
             }
             Err(why) => {
-                self.work.failed.fetch_add(1, Relaxed);
                 let dir = self.dir.display();
                 warn!(%dir, %why, "cannot write a checkpoint: a SIGKILL would lose the open periods; tried again in a minute");
                 self.remove_states(commit.id);
                 commit.appends.iter().for_each(|append| drop(fs::remove_file(self.log(&commit, append))));
                 commit.failed.store(true, Release);
+                // Last, and Release: who has seen the count finds the failure known.
+                self.work.failed.fetch_add(1, Release);
             }
         }
         drop(commit.lines);
