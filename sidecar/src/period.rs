@@ -177,23 +177,30 @@ impl<T> Periods<T> {
     }
 
     /// Closes what the clock has passed. `waiting_from` is the least time stamp that may still come out of a ring, if any waits.
-    /// With `empty`, periods without a record are opened and closed as well.
+    /// With `empty`, periods without a record are opened and closed as well. At most `most` at a time, unless the clock was set back.
     pub fn close_due(
         &mut self,
         now_ns: u64,
         waiting_from: Option<u64>,
         empty: bool,
+        most: usize,
         open: impl Fn(u64) -> T,
         mut closed: impl FnMut(Period, T),
     ) {
         self.follow_clock_back(now_ns, &mut closed);
         let settled = now_ns.saturating_sub(GRACE.as_nanos() as u64).min(waiting_from.unwrap_or(u64::MAX));
         let due_before = settled / self.length_ns;
-        if empty {
-            self.open_empty(due_before, open, &mut closed);
-        }
-        while self.open.first().is_some_and(|(index, _)| *index < due_before) {
-            self.close_oldest(false, &mut closed);
+        for _ in 0..most {
+            let oldest = self.open.first().map(|(index, _)| *index).filter(|index| *index < due_before);
+            let missing = if empty { self.first_missing(due_before) } else { None };
+            match (oldest, missing) {
+                (_, Some(index)) if oldest.is_none_or(|oldest| index < oldest) => {
+                    closed(self.period(index, false), open(index * self.length_ns));
+                    self.closed_before = Some(index + 1);
+                }
+                (Some(_), _) => self.close_oldest(false, &mut closed),
+                (None, _) => break,
+            }
         }
     }
 
@@ -210,18 +217,11 @@ impl<T> Periods<T> {
         }
     }
 
-    fn open_empty(&mut self, due_before: u64, open: impl Fn(u64) -> T, closed: &mut impl FnMut(Period, T)) {
+    /// The first period before `due_before` in which nothing came.
+    fn first_missing(&self, due_before: u64) -> Option<u64> {
         let first = self.closed_before.unwrap_or(0).max(self.watched_ns / self.length_ns);
-        for index in first.max(due_before.saturating_sub(MOST_EMPTY))..due_before {
-            if self.open.iter().any(|(open, _)| *open == index) {
-                continue;
-            }
-            while self.open.first().is_some_and(|(open, _)| *open < index) {
-                self.close_oldest(false, closed);
-            }
-            closed(self.period(index, false), open(index * self.length_ns));
-            self.closed_before = Some(index + 1);
-        }
+        let is_open = |index: &u64| self.open.iter().any(|(open, _)| open == index);
+        (first.max(due_before.saturating_sub(MOST_EMPTY))..due_before).find(|index| !is_open(index))
     }
 
     /// Closes everything, over or not.
@@ -282,7 +282,7 @@ mod tests {
         fn tick(&mut self, now: u64, waiting_from: Option<u64>, empty: bool) {
             let closed = &mut self.closed;
             let push = |p: Period, (_, n)| closed.push((p.start_ns / S, n, p.partial));
-            self.periods.close_due(now, waiting_from, empty, |start| (start, 0), push);
+            self.periods.close_due(now, waiting_from, empty, usize::MAX, |start| (start, 0), push);
         }
 
         fn stop(&mut self) {
@@ -338,6 +338,19 @@ mod tests {
         assert_eq!(starts, [(0, 0), (10, 0), (20, 1), (30, 0)]);
         log.tick(NOW + 60 * S, None, false);
         assert_eq!(log.closed.len(), 4);
+    }
+
+    #[test]
+    fn no_more_periods_are_closed_at_a_time_than_may_be() {
+        let mut log = Log::new(10);
+        log.row(NOW + 5 * S, NOW + 5 * S);
+        log.row(NOW + 25 * S, NOW + 25 * S);
+        let mut starts = Vec::new();
+        for _ in 0..3 {
+            let push = |p: Period, (_, n)| starts.push((p.start_ns / S - 1_700_000_000, n));
+            log.periods.close_due(NOW + 61 * S, None, true, 2, |start| (start, 0), push);
+        }
+        assert_eq!(starts, [(0, 1), (10, 0), (20, 1), (30, 0), (40, 0), (50, 0)]);
     }
 
     #[test]

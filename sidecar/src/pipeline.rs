@@ -1,8 +1,9 @@
 //! The loop: find rings → drain them in place → feed the open periods → close what is due → hand over.
 //!
 //! One thread owns all rings and open periods. Closed profiles go to a second one, which turns them into reports, so that quantiles
-//! never stall the tail; the sinks have threads of their own. The channel between the two is bounded: when closing cannot keep up,
-//! the rings fill, and their producers count what they drop.
+//! never stall the tail; the sinks have threads of their own. When closing cannot keep up, the models whose periods wait are read no
+//! further: their rings fill, and their producers count what they drop. The others go on, and those whose reports have cost the least
+//! come first.
 
 mod closing;
 mod intake;
@@ -21,12 +22,12 @@ use crate::profile::Profile;
 use crate::ring::wire::Identity;
 use crate::ring::{AtMost, Consumer, Found, OpenError, Schema, Segment};
 use crate::shutdown::Shutdown;
-use crate::sink::{HealthFile, Sinks};
+use crate::sink::{self, HealthFile, Sinks};
 use closing::{Closed, ToClose};
 use crossbeam::channel::Sender;
 use intake::Intake;
 use limits::Asked;
-use model::Model;
+use model::{MOST_WAITING, Model};
 use naps::Naps;
 use roster::Roster;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -67,12 +68,10 @@ const COUNT_LOSSES_EVERY: [Duration; 2] = [Duration::from_millis(100), Duration:
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
 /// A turn's time for opening rings: a huge schema takes its time, and others wait meanwhile.
 const MOST_ATTACHING: Duration = Duration::from_millis(4);
-/// Closed periods that may wait for a slow disk to commit them. With more, the tail waits too.
-const MOST_CLOSED: usize = 2;
 /// How long after the start a ring that a dead sidecar had read may come back and be known.
 const MARKS_WAIT: Duration = Duration::from_secs(600);
-/// Over all models: waiting to be committed, waiting to be reported, and being reported.
-const PROFILES_CLOSING: u64 = (MOST_CLOSED + MOST_OPEN + closing::QUEUE + 1) as u64;
+/// Waiting to be closed, and being closed, over all models.
+const PROFILES_CLOSING: u64 = closing::QUEUE as u64 + 1;
 
 /// Where closed periods go, to be committed before they are reported, and their checkpoints.
 struct Outlet<'a> {
@@ -84,8 +83,9 @@ struct Outlet<'a> {
 pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: &Shutdown) -> io::Result<u64> {
     let (store, saved) = Store::open(&settings.checkpoint)?;
     info!(dir = %settings.dir.display(), exists = settings.dir.exists(), "waiting for rings");
+    let sinks_count = sinks.count() as u64;
     let (closing, closer) = closing::start(sinks, health_file)?;
-    let mut tail = Tail::new(settings, closing, store);
+    let mut tail = Tail::new(settings, closing, store, sinks_count);
     tail.revive(saved);
     tail.run(|| shutdown.requested() || closer.is_finished());
     let Tail { closing, intakes, models, store, .. } = tail;
@@ -156,14 +156,20 @@ struct Tail {
     /// Of rings that a dead sidecar had read and this one has not seen yet, with the model they fed.
     marks: HashMap<[u8; 16], (u64, Mark)>,
     health: Health,
+    /// It is time to publish it.
+    health_due: bool,
     /// Not yet handed over.
     closed: Vec<Closed>,
+    /// The model that was committed last: the next one comes first.
+    last_commit: u64,
+    /// How many there are.
+    sinks: u64,
     closing: Sender<ToClose>,
     store: Store,
 }
 
 impl Tail {
-    fn new(settings: Settings, closing: Sender<ToClose>, store: Store) -> Tail {
+    fn new(settings: Settings, closing: Sender<ToClose>, store: Store, sinks: u64) -> Tail {
         let started_ns = now_ns();
         Tail {
             roster: Roster::new(settings.dir.clone()),
@@ -174,7 +180,10 @@ impl Tail {
             next_model: 0,
             marks: HashMap::new(),
             health: Health::new(started_ns),
+            health_due: false,
             closed: Vec::new(),
+            last_commit: 0,
+            sinks,
             closing,
             store,
         }
@@ -190,7 +199,7 @@ impl Tail {
                 }
             }
             let mut out = Outlet { closed: &mut self.closed, store: &self.store };
-            let mut model = Model::revived(saved, self.started_ns, &mut out);
+            let mut model = Model::revived(self.next_model, saved, self.started_ns, &mut out);
             let other = |wanted: Option<bool>| wanted == Some(false);
             let other_settings = other(self.settings.period.map(|period| period == model.period))
                 || other(self.settings.reservoir_rows.map(|rows| rows == model.reservoir_rows));
@@ -210,7 +219,7 @@ impl Tail {
             let now = Instant::now();
             let moved = self.poll(now - last_turn);
             last_turn = now;
-            if moved || now >= chores.due {
+            if moved || now >= chores.due || !self.closed.is_empty() {
                 self.do_chores(&mut chores, moved, now);
                 naps.fit(self.intakes.iter().map(Intake::fill));
             }
@@ -237,10 +246,8 @@ impl Tail {
         if chores.close.is_due(now) {
             self.close_due();
         }
+        self.health_due |= chores.health.is_due(now);
         self.commit_due(now);
-        if chores.health.is_due(now) {
-            self.publish_health();
-        }
         chores.due = if self.roster.has_candidates() { now } else { now + CLOSE_EVERY };
     }
 
@@ -252,15 +259,17 @@ impl Tail {
         let now = now_ns();
         let horizons = self.horizons(now);
         let mut moved = false;
-        for i in 0..self.intakes.len() {
-            let intake = &mut self.intakes[i];
-            let mut out = Outlet { closed: &mut self.closed, store: &self.store };
+        let mut out = Outlet { closed: &mut self.closed, store: &self.store };
+        for intake in &mut self.intakes {
             let model = self.models.get_mut(&intake.model).expect("a model lives as long as its rings");
             let until = horizons.get(&intake.model).copied().unwrap_or(u64::MAX);
+            if model.is_held_up() {
+                continue;
+            }
             moved |= intake.poll(now, until, elapsed, &mut self.health, |instance, ts_ns, rows| {
                 model.feed(instance, ts_ns, &rows, now, &mut out);
+                !model.is_held_up()
             });
-            self.hand_over_surplus();
         }
         moved
     }
@@ -290,23 +299,14 @@ impl Tail {
 
     fn close_due(&mut self) {
         let now = now_ns();
-        let due: Vec<u64> =
-            self.models.iter().filter(|(_, model)| model.periods.has_due(now, true)).map(|(id, _)| *id).collect();
-        for id in due {
-            let of_model = || self.intakes.iter().filter(|intake| intake.model == id);
-            let waiting_from = of_model().filter_map(|intake| intake.waiting_from(now)).min();
-            let attached = of_model().any(|intake| intake.attached);
-            let mut out = Outlet { closed: &mut self.closed, store: &self.store };
-            let model = self.models.get_mut(&id).expect("listed above");
-            model.close_due(now, waiting_from, attached, &mut out);
-            self.hand_over_surplus();
-        }
-    }
-
-    /// Bounds the memory of closed periods: one poll or closing adds two at most, and empty ones.
-    fn hand_over_surplus(&mut self) {
-        if self.closed.len() > MOST_CLOSED {
-            self.commit_due(Instant::now());
+        let mut out = Outlet { closed: &mut self.closed, store: &self.store };
+        for (id, model) in &mut self.models {
+            let of_model = || self.intakes.iter().filter(|intake| intake.model == *id);
+            if !model.is_held_up() && model.periods.has_due(now, true) {
+                let waiting_from = of_model().filter_map(|intake| intake.waiting_from(now)).min();
+                let attached = of_model().any(|intake| intake.attached);
+                model.close_due(now, waiting_from, attached, &mut out);
+            }
         }
     }
 
@@ -315,28 +315,49 @@ impl Tail {
         if self.models.values_mut().any(|model| model.commit_is_due(now)) {
             // A ring's mark says that its gaps are in the profiles too.
             self.count_losses();
-            let waited_enough = self.closed.len() > MOST_CLOSED;
-            for (id, model) in &mut self.models {
-                let must = model.has_closed() && waited_enough;
-                if model.commit_is_due(now) && (must || self.store.has_room()) {
-                    model.commit(marks_of(*id, &self.intakes, &self.marks), &self.store, now);
+            // In turn: on a slow disk, models that close all the time must not keep the others from it.
+            let (before, after): (Vec<u64>, Vec<u64>) = self.models.keys().partition(|id| **id <= self.last_commit);
+            for id in after.into_iter().chain(before) {
+                let model = self.models.get_mut(&id).expect("listed above");
+                if model.commit_is_due(now) && self.store.has_room() {
+                    model.commit(marks_of(id, &self.intakes, &self.marks), &self.store, now);
+                    self.last_commit = id;
                 }
             }
         }
-        if !self.models.values().any(Model::has_closed) {
-            self.hand_over_closed();
+        while !self.closing.is_full()
+            && let Some(next) = self.next_for_closing()
+        {
+            self.hand_over(next);
         }
     }
 
-    fn hand_over_closed(&mut self) {
-        for closed in self.closed.drain(..) {
-            if self.closing.send(ToClose::Period(Box::new(closed))).is_err() {
-                warn!("the closing thread is gone: report lost");
-            }
+    /// Health is never held up by reports. Of the models, the one that has had the least of the closing thread; of its periods the first.
+    fn next_for_closing(&mut self) -> Option<ToClose> {
+        if std::mem::take(&mut self.health_due) {
+            return Some(ToClose::Health(Box::new(self.health_now())));
+        }
+        let mut models = HashSet::new();
+        let firsts = self.closed.iter().enumerate().filter(|(_, closed)| models.insert(closed.model));
+        let is_ready = |closed: &Closed| self.models.get(&closed.model).is_none_or(|model| !model.is_uncommitted());
+        let spent = |closed: &Closed| self.models.get(&closed.model).map_or(0, Model::spent);
+        let ready = firsts.filter(|(_, closed)| is_ready(closed));
+        let (at, _) = ready.min_by_key(|(_, closed)| spent(closed))?;
+        Some(ToClose::Period(Box::new(self.closed.remove(at))))
+    }
+
+    fn hand_over(&mut self, next: ToClose) {
+        if let ToClose::Period(closed) = &next
+            && let Some(model) = self.models.get_mut(&closed.model)
+        {
+            model.handed_over(closed.profile.report_cost());
+        }
+        if self.closing.send(next).is_err() {
+            warn!("the closing thread is gone: report lost");
         }
     }
 
-    fn publish_health(&mut self) {
+    fn health_now(&mut self) -> Health {
         let work = self.store.work().done();
         self.health.time = now_ns();
         self.health.rings = self.intakes.len() as u64;
@@ -350,17 +371,25 @@ impl Tail {
             tail_seconds: work.tail_time.as_secs_f64(),
             writer_seconds: work.writer_time.as_secs_f64(),
         };
-        // Only the newest counts: one that finds the closing thread busy is made up for by the next.
-        let _ = self.closing.try_send(ToClose::Health(Box::new(self.health.clone())));
+        self.health.clone()
     }
 
     /// The names and open profiles of every model, and the closing profiles, which may all be of the largest.
     fn memory_at_most(&self) -> u64 {
         let bytes = || self.models.values().map(Model::profile_bytes);
         let names = self.models.values().map(|model| model.spec_bytes).fold(0u64, u64::saturating_add);
-        let open = bytes().fold(0u64, u64::saturating_add).saturating_mul(MOST_OPEN as u64);
+        let of_each = (MOST_OPEN + MOST_WAITING) as u64;
+        let open = bytes().fold(0u64, u64::saturating_add).saturating_mul(of_each);
         let closing = bytes().max().unwrap_or(0).saturating_mul(PROFILES_CLOSING);
-        names.saturating_add(open).saturating_add(closing)
+        names.saturating_add(open).saturating_add(closing).saturating_add(self.reports_at_most())
+    }
+
+    /// Reports that are made, that wait for each sink, and that it is writing, which takes their text as well.
+    fn reports_at_most(&self) -> u64 {
+        const TEXT: u64 = 4;
+        let largest = self.models.values().map(|model| model.report_bytes).max().unwrap_or(0);
+        let waiting = (sink::QUEUE as u64 * largest).min(sink::QUEUE_BYTES.max(largest));
+        largest + self.sinks * (waiting + TEXT * largest)
     }
 
     /// Looks for new rings, and lets go of those that are gone.
@@ -453,8 +482,10 @@ impl Tail {
         let size = intake::size_of_schema(&schema);
         let most = Profile::rows_within(size, settings.limits.max_profile_bytes, value_bytes(&schema));
         let times = [self.started_ns, now_ns()];
-        let model = Model::new(intake::spec_of(schema), period, rows.min(most), times, self.store.new_checkpoint());
-        let id = self.next_model;
+        let spent = self.models.values().map(Model::spent).min().unwrap_or(0);
+        let (id, spec) = (self.next_model, intake::spec_of(schema));
+        let mut model = Model::new(id, spec, period, rows.min(most), times, self.store.new_checkpoint());
+        model.start_from(spent);
         self.next_model += 1;
         self.models.insert(id, model);
         id
@@ -489,13 +520,17 @@ impl Tail {
         while self.roster.has_candidates() && start.elapsed() < self.settings.limits.drain_timeout {
             self.attach_for(MOST_ATTACHING);
             self.poll(Duration::ZERO);
+            self.commit_due(Instant::now());
         }
         let ends: Vec<u64> = self.intakes.iter().map(Intake::end).collect();
         let drained = |intakes: &[Intake]| intakes.iter().zip(&ends).all(|(intake, end)| intake.has_reached(*end));
         while !drained(&self.intakes) && start.elapsed() < self.settings.limits.drain_timeout {
-            self.poll(Duration::ZERO);
+            let moved = self.poll(Duration::ZERO);
             self.close_due();
             self.commit_due(Instant::now());
+            if !moved {
+                thread::sleep(Duration::from_millis(1)); // held up by the closing thread or the disk
+            }
         }
         self.count_losses();
         let mut out = Outlet { closed: &mut self.closed, store: &self.store };
@@ -505,8 +540,11 @@ impl Tail {
         for (id, model) in &mut self.models {
             model.commit(marks_of(*id, &self.intakes, &self.marks), &self.store, start);
         }
-        self.hand_over_closed();
-        self.publish_health();
+        while let Some(next) = self.next_for_closing() {
+            self.hand_over(next);
+        }
+        let health = self.health_now();
+        self.hand_over(ToClose::Health(Box::new(health)));
     }
 }
 

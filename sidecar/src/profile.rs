@@ -287,6 +287,12 @@ impl Profile {
         most_bytes.saturating_sub(empty).checked_div(row).unwrap_or(u64::MAX)
     }
 
+    /// What its report takes to make, roughly: every value of the sample is sorted, every column written.
+    pub fn report_cost(&self) -> u64 {
+        let columns = (self.spec.classes.len() + self.spec.features.len()) as u64 + 1;
+        columns.saturating_mul(self.reservoir.len() + 64)
+    }
+
     /// Nothing was added, and nothing lost.
     pub fn is_untouched(&self) -> bool {
         self.records == 0 && self.unjoined_label_rows == 0 && self.losses == Losses::default()

@@ -4,8 +4,8 @@
 //! every field.
 
 use crate::period::{Period, utc};
-use crate::profile::{DROP_REASONS, Profile};
-use crate::stats::{ClassOutcomes, Moment, Quantiles, classify};
+use crate::profile::{DROP_REASONS, MOST_INSTANCES, Profile, Spec};
+use crate::stats::{ClassOutcomes, MOST_CATEGORIES, Moment, Quantiles, classify};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -190,6 +190,40 @@ impl Report {
         }
     }
 }
+
+/// What a class, a feature and one of its values take in a report, besides their names.
+const CLASS_BYTES: u64 = 512;
+const FEATURE_BYTES: u64 = 512;
+const VALUE_BYTES: u64 = size_of::<ValueCount>() as u64;
+
+impl Report {
+    /// An upper bound of its memory in bytes.
+    pub fn bytes(&self) -> u64 {
+        let names = |names: &mut dyn Iterator<Item = &String>| names.map(|name| name.len() as u64).sum::<u64>();
+        let classes = || self.predictions.iter().flat_map(|predictions| &predictions.classes);
+        let outputs = || self.outputs.iter().flatten();
+        let values: u64 = self.features.iter().flat_map(|f| &f.values).map(|values| values.capacity() as u64).sum();
+        (classes().count() + outputs().count()) as u64 * CLASS_BYTES
+            + self.features.len() as u64 * FEATURE_BYTES
+            + values * VALUE_BYTES
+            + 2 * names(&mut classes().map(|class| &class.name))
+            + names(&mut outputs().map(|output| &output.name))
+            + names(&mut self.features.iter().map(|feature| &feature.name))
+            + names(&mut self.instances.iter())
+            + 4096
+    }
+
+    /// The same for any report of a model.
+    pub fn bytes_at_most(spec: &Spec) -> u64 {
+        let size = spec.size();
+        let values = size.categorical * 2 * MOST_CATEGORIES as u64 * VALUE_BYTES;
+        let instances = (MOST_INSTANCES * MAX_NAME) as u64;
+        size.classes * CLASS_BYTES + size.features * FEATURE_BYTES + values + 2 * spec.bytes() + instances + 4096
+    }
+}
+
+/// Of an instance, in bytes.
+const MAX_NAME: usize = 255;
 
 impl Summary {
     /// `sample` holds the finite values of the kept rows, in any order.

@@ -12,7 +12,15 @@ use std::time::{Duration, Instant};
 pub struct Sidecar {
     child: Child,
     log: Arc<Mutex<String>>,
-    reader: JoinHandle<()>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Drop for Sidecar {
+    /// A test that has failed leaves none behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Sidecar {
@@ -29,7 +37,7 @@ impl Sidecar {
         let log = Arc::new(Mutex::new(String::new()));
         let into = log.clone();
         let reader = spawn(move || stderr.lines().for_each(|line| *into.lock().unwrap() += &(line.unwrap() + "\n")));
-        let sidecar = Sidecar { child, log, reader };
+        let sidecar = Sidecar { child, log, reader: Some(reader) };
         sidecar.wait_for_log("waiting for rings");
         sidecar
     }
@@ -59,7 +67,7 @@ impl Sidecar {
     /// Waits for it to end. Status and log.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();
-        self.reader.join().unwrap();
+        self.reader.take().expect("joined once").join().unwrap();
         let log = self.log.lock().unwrap().clone();
         (status, log)
     }

@@ -12,8 +12,8 @@ use std::io;
 use std::thread::{self, JoinHandle};
 use tracing::warn;
 
-/// What waits for the closing thread.
-pub const QUEUE: usize = 4;
+/// What waits for the closing thread, and can no longer be overtaken.
+pub const QUEUE: usize = 1;
 
 /// For the closing thread.
 pub enum ToClose {
@@ -23,6 +23,7 @@ pub enum ToClose {
 
 /// A period that is over. The receipt goes when its report is delivered.
 pub struct Closed {
+    pub model: u64,
     pub period: Period,
     pub profile: Profile,
     pub receipt: Option<Receipt>,
@@ -40,7 +41,7 @@ fn close_all(to_close: &Receiver<ToClose>, mut sinks: Sinks, health_file: &Healt
     for to_close in to_close {
         match to_close {
             ToClose::Period(closed) => {
-                let Closed { period, profile, receipt } = *closed;
+                let Closed { period, profile, receipt, .. } = *closed;
                 if let Some(receipt) = &receipt {
                     receipt.wait_until_committed();
                 }

@@ -9,6 +9,7 @@ use crate::ring::{
     Task, wire,
 };
 use crate::stats::Columns;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -123,15 +124,15 @@ impl Intake {
         self.consumer.area().beat(now_ns);
     }
 
-    /// Reads what is there, within the budget and up to the time stamp `until_ns`, and feeds it with its instance and time stamp.
-    /// Whether anything was there. `elapsed` has gone by since the last look.
+    /// Reads what is there, within the budget and up to the time stamp `until_ns`, and feeds it with its instance and time stamp, until
+    /// `feed` says that it is enough. Whether anything was there. `elapsed` has gone by since the last look.
     pub fn poll(
         &mut self,
         now_ns: u64,
         until_ns: u64,
         elapsed: Duration,
         health: &mut Health,
-        mut feed: impl FnMut(&str, u64, Rows<'_>),
+        mut feed: impl FnMut(&str, u64, Rows<'_>) -> bool,
     ) -> bool {
         if self.quarantined {
             return false;
@@ -139,8 +140,9 @@ impl Intake {
         let before = self.consumer.consumed();
         let (consumer, instance) = (&mut self.consumer, &self.instance);
         let start = Instant::now();
-        let wanted = |ts_ns| start.elapsed() < MOST_POLLING && believed(ts_ns, now_ns) < until_ns;
-        let polled = consumer.poll(BUDGET, wanted, |batch| feed(instance, batch.ts_ns, rows_of(&batch)));
+        let enough = Cell::new(false);
+        let wanted = |ts_ns| !enough.get() && start.elapsed() < MOST_POLLING && believed(ts_ns, now_ns) < until_ns;
+        let polled = consumer.poll(BUDGET, wanted, |batch| enough.set(!feed(instance, batch.ts_ns, rows_of(&batch))));
         self.count(&polled, elapsed);
         let after = self.consumer.consumed();
         health.records += after.records.saturating_sub(before.records);

@@ -1,9 +1,10 @@
-//! One model on its way: its open periods, and their checkpoint.
+//! One model on its way: its open periods, those that are over, and their checkpoint.
 
 use super::{Closed, Outlet};
 use crate::checkpoint::{Checkpoint, Mark, ModelState, Saved, Store};
 use crate::period::{Period, Periods, Timing};
 use crate::profile::{Losses, Profile, Rows, Size, Spec};
+use crate::report::Report;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,17 +22,44 @@ pub struct Model {
     pub value_bytes: u64,
     /// What the names take.
     pub spec_bytes: u64,
+    /// What one of its reports takes at most.
+    pub report_bytes: u64,
     size: Size,
     seed: u64,
-    checkpoint: Checkpoint,
     /// Something has happened that no commit knows of.
     changed: bool,
+    closing: Closing,
+}
+
+/// Closed periods that wait for their commit, or for the closing thread, before a model is read no further: it holds itself up, and
+/// nobody else.
+pub const MOST_WAITING: usize = 2;
+
+/// What becomes of one model's closed periods.
+struct Closing {
+    model: u64,
+    checkpoint: Checkpoint,
     /// A period has closed: the next commit is due at once.
-    closed: bool,
+    uncommitted: bool,
+    /// Closed, and not yet handed over.
+    waiting: usize,
+    /// What its reports have cost the closing thread.
+    spent: u64,
+}
+
+impl Closing {
+    /// A period's end: into the checkpoint, and on to its report.
+    fn take(&mut self, out: &mut Outlet, period: Period, mut profile: Profile) {
+        let receipt = self.checkpoint.close(out.store, period, &mut profile);
+        self.uncommitted |= receipt.is_some();
+        self.waiting += 1;
+        out.closed.push(Closed { model: self.model, period, profile, receipt });
+    }
 }
 
 impl Model {
     pub fn new(
+        id: u64,
         spec: Spec,
         period: Duration,
         reservoir_rows: u64,
@@ -42,6 +70,7 @@ impl Model {
         let seed = u64::from(crc32c::crc32c(&name)) << 32;
         Model {
             spec_bytes: spec.bytes(),
+            report_bytes: Report::bytes_at_most(&spec),
             size: spec.size(),
             spec: Arc::new(spec),
             period,
@@ -50,20 +79,20 @@ impl Model {
             superseded: false,
             value_bytes: 4,
             seed,
-            checkpoint,
             changed: false,
-            closed: false,
+            closing: Closing { model: id, checkpoint, uncommitted: false, waiting: 0, spent: 0 },
         }
     }
 
     /// As a dead sidecar left it. What was closed and not delivered is handed over once more.
-    pub fn revived(saved: Saved, started_ns: u64, out: &mut Outlet) -> Model {
+    pub fn revived(id: u64, saved: Saved, started_ns: u64, out: &mut Outlet) -> Model {
         let Saved { model, open, closed, checkpoint } = saved;
         let times = [started_ns, started_ns];
         let (spec, rows) = (model.spec.into_owned(), model.reservoir_rows);
-        let mut revived = Model::new(spec, model.period, rows, times, checkpoint);
+        let mut revived = Model::new(id, spec, model.period, rows, times, checkpoint);
         for (period, profile, receipt) in closed {
-            out.closed.push(Closed { period, profile, receipt: Some(receipt) });
+            revived.closing.waiting += 1;
+            out.closed.push(Closed { model: id, period, profile, receipt: Some(receipt) });
         }
         if !revived.periods.revive(open, model.closed_before_ns) {
             warn!(model = revived.spec.model, "its checkpoint has periods that cannot have been open: given up");
@@ -79,8 +108,8 @@ impl Model {
 
     pub fn feed(&mut self, instance: &str, ts_ns: u64, rows: &Rows<'_>, now_ns: u64, out: &mut Outlet) {
         let open = self.opener();
-        let (checkpoint, closed) = (&mut self.checkpoint, &mut self.closed);
-        let (profile, timing) = self.periods.route(ts_ns, now_ns, open, |p, c| close(checkpoint, closed, out, p, c));
+        let closing = &mut self.closing;
+        let (profile, timing) = self.periods.route(ts_ns, now_ns, open, |p, c| closing.take(out, p, c));
         match timing {
             Timing::InTime => {}
             Timing::Late => profile.losses.late_rows += rows.count as u64,
@@ -93,35 +122,56 @@ impl Model {
 
     pub fn lose(&mut self, losses: &Losses, now_ns: u64, out: &mut Outlet) {
         let open = self.opener();
-        let (checkpoint, closed) = (&mut self.checkpoint, &mut self.closed);
-        let profile = self.periods.newest(now_ns, open, |p, c| close(checkpoint, closed, out, p, c));
+        let closing = &mut self.closing;
+        let profile = self.periods.newest(now_ns, open, |p, c| closing.take(out, p, c));
         profile.losses.add(losses);
         self.changed = true;
     }
 
     pub fn close_due(&mut self, now: u64, waiting_from: Option<u64>, attached: bool, out: &mut Outlet) {
-        let open = self.opener();
-        let (checkpoint, closed) = (&mut self.checkpoint, &mut self.closed);
-        self.periods.close_due(now, waiting_from, attached, open, |p, c| close(checkpoint, closed, out, p, c));
+        let (open, most) = (self.opener(), MOST_WAITING.saturating_sub(self.closing.waiting));
+        let closing = &mut self.closing;
+        self.periods.close_due(now, waiting_from, attached, most, open, |p, c| closing.take(out, p, c));
     }
 
     pub fn close_all(&mut self, out: &mut Outlet) {
-        let (checkpoint, closed) = (&mut self.checkpoint, &mut self.closed);
-        self.periods.close_all(|p, c| close(checkpoint, closed, out, p, c));
+        let closing = &mut self.closing;
+        self.periods.close_all(|p, c| closing.take(out, p, c));
     }
 
     /// Nothing is open, and nothing under way.
     pub fn is_idle(&self) -> bool {
-        self.periods.is_empty() && !self.checkpoint.has_undelivered()
+        self.periods.is_empty() && self.closing.waiting == 0 && !self.closing.checkpoint.has_undelivered()
     }
 
     pub fn commit_is_due(&mut self, now: Instant) -> bool {
-        self.closed || (self.changed && self.checkpoint.is_due(now, self.periods.open()))
+        self.closing.uncommitted || (self.changed && self.closing.checkpoint.is_due(now, self.periods.open()))
     }
 
-    /// A period has closed since the last commit.
-    pub fn has_closed(&self) -> bool {
-        self.closed
+    /// Its closed periods are in no checkpoint yet.
+    pub fn is_uncommitted(&self) -> bool {
+        self.closing.uncommitted
+    }
+
+    /// So many closed periods wait that it is read no further.
+    pub fn is_held_up(&self) -> bool {
+        self.closing.waiting >= MOST_WAITING
+    }
+
+    /// What its reports have cost the closing thread. Who has had the least comes first.
+    pub fn spent(&self) -> u64 {
+        self.closing.spent
+    }
+
+    /// It has no claim to more than those that were there before.
+    pub fn start_from(&mut self, spent: u64) {
+        self.closing.spent = spent;
+    }
+
+    /// One of its closed periods is on its way.
+    pub fn handed_over(&mut self, cost: u64) {
+        self.closing.waiting -= 1;
+        self.closing.spent = self.closing.spent.saturating_add(cost);
     }
 
     /// Whether the store has room is the caller's business.
@@ -133,13 +183,13 @@ impl Model {
             closed_before_ns: self.periods.closed_before_ns(),
             marks,
         };
-        self.checkpoint.commit(store, state, self.periods.open_mut(), now);
-        (self.changed, self.closed) = (false, false);
+        self.closing.checkpoint.commit(store, state, self.periods.open_mut(), now);
+        (self.changed, self.closing.uncommitted) = (false, false);
     }
 
     /// Nothing of it is to be found by the next sidecar.
     pub fn retire(&self, store: &Store) {
-        self.checkpoint.retire(store);
+        self.closing.checkpoint.retire(store);
     }
 
     /// The sample of a period is seeded by model and period: the same records give the same sample.
@@ -147,11 +197,4 @@ impl Model {
         let (spec, rows, seed) = (self.spec.clone(), self.reservoir_rows, self.seed);
         move |start_ns| Profile::new(spec.clone(), rows, seed ^ start_ns)
     }
-}
-
-/// A period's end: into the checkpoint, and on to its report.
-fn close(checkpoint: &mut Checkpoint, closed: &mut bool, out: &mut Outlet, period: Period, mut profile: Profile) {
-    let receipt = checkpoint.close(out.store, period, &mut profile);
-    *closed |= receipt.is_some();
-    out.closed.push(Closed { period, profile, receipt });
 }

@@ -54,6 +54,7 @@ pub fn scan(dir: &Path) -> io::Result<Listing> {
             listing.found.push(Found { path: entry.path(), file: (device, entry.ino()) });
         }
     }
-    listing.found.sort_by(|a, b| a.path.cmp(&b.path));
+    // As bytes: paths compare component by component, which takes its time with thousands of them.
+    listing.found.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
     Ok(listing)
 }

@@ -14,8 +14,8 @@ pub use native::NativeFiles;
 use crate::report::Report;
 use crossbeam::channel::{Sender, bounded};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 use tracing::{error, warn};
@@ -29,7 +29,9 @@ pub trait Sink: Send {
 }
 
 /// Reports a sink may lag behind.
-const QUEUE: usize = 64;
+pub const QUEUE: usize = 64;
+/// And their bytes, but for a single one that is larger.
+pub const QUEUE_BYTES: u64 = 64 << 20;
 /// How long a full queue is waited for, once: all models close their periods at the same instant, which is no reason to lose
 /// reports, but a sink that hangs must not hold the others up. After that it loses what it has no room for until it moves again.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,12 +48,40 @@ struct Outlet {
     queue: Sender<Arc<Parcel>>,
     thread: JoinHandle<()>,
     lost: Arc<AtomicU64>,
+    room: Arc<Room>,
     hanging: bool,
+}
+
+/// Bytes of the reports that wait for a sink or are in its hands.
+#[derive(Debug, Default)]
+struct Room {
+    taken: Mutex<u64>,
+    freed: Condvar,
+}
+
+impl Room {
+    /// Waits for room, but not longer than `patience`. Whether there was any.
+    fn take(&self, bytes: u64, patience: Duration) -> bool {
+        let full = |taken: &mut u64| *taken > 0 && *taken + bytes > QUEUE_BYTES;
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.freed.wait_timeout_while(taken, patience, full);
+        let (mut taken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !timeout.timed_out() {
+            *taken += bytes;
+        }
+        !timeout.timed_out()
+    }
+
+    fn free(&self, bytes: u64) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) -= bytes;
+        self.freed.notify_all();
+    }
 }
 
 /// A report and what is to be dropped when no sink needs it any more.
 struct Parcel {
     report: Report,
+    bytes: u64,
     _receipt: Box<dyn Send + Sync>,
 }
 
@@ -62,9 +92,14 @@ impl Sinks {
         Ok(Sinks { outlets })
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.outlets.len()
+    }
+
     /// Queues the report for every sink. The receipt is dropped when all have delivered or lost it.
     pub fn send(&mut self, report: Report, receipt: impl Send + Sync + 'static) {
-        let parcel = Arc::new(Parcel { report, _receipt: Box::new(receipt) });
+        let parcel = Arc::new(Parcel { bytes: report.bytes(), report, _receipt: Box::new(receipt) });
         for outlet in &mut self.outlets {
             outlet.send(parcel.clone());
         }
@@ -89,10 +124,16 @@ impl Sinks {
 impl Outlet {
     fn send(&mut self, parcel: Arc<Parcel>) {
         let patience = if self.hanging { Duration::ZERO } else { PATIENCE };
-        self.hanging = self.queue.send_timeout(parcel, patience).is_err();
+        let bytes = parcel.bytes;
+        let has_room = self.room.take(bytes, patience);
+        let sent = has_room && self.queue.send_timeout(parcel, patience).is_ok();
+        if has_room && !sent {
+            self.room.free(bytes);
+        }
+        self.hanging = !sent;
         if self.hanging {
             let lost = self.lost.fetch_add(1, Relaxed) + 1;
-            warn!(sink = self.name, lost, "the sink lags {QUEUE} reports behind: report lost");
+            warn!(sink = self.name, lost, "the sink lags {QUEUE} reports or {QUEUE_BYTES} bytes behind: report lost");
         }
     }
 }
@@ -100,17 +141,19 @@ impl Outlet {
 fn start(mut sink: Box<dyn Sink>) -> io::Result<Outlet> {
     let (queue, parcels) = bounded::<Arc<Parcel>>(QUEUE);
     let (name, lost) = (sink.name(), Arc::new(AtomicU64::new(0)));
-    let counter = lost.clone();
+    let (counter, room) = (lost.clone(), Arc::<Room>::default());
+    let full = room.clone();
     let deliver_all = move || {
         for parcel in parcels {
             if let Err(why) = sink.deliver(&parcel.report, SystemTime::now()) {
                 let lost = counter.fetch_add(1, Relaxed) + 1;
                 error!(sink = name, %why, lost, model = parcel.report.model, "report lost");
             }
+            full.free(parcel.bytes);
         }
     };
     let thread = thread::Builder::new().name(name.into()).spawn(deliver_all)?;
-    Ok(Outlet { name, queue, thread, lost, hanging: false })
+    Ok(Outlet { name, queue, thread, lost, room, hanging: false })
 }
 
 #[cfg(test)]
@@ -151,6 +194,16 @@ mod tests {
         };
         let period = Period { start_ns, end_ns: start_ns + 1, partial: false };
         Report::of(period, &Profile::new(Arc::new(spec), 1, 0), [""; 5])
+    }
+
+    #[test]
+    fn large_reports_wait_for_room_one_by_one() {
+        let room = Room::default();
+        assert!(room.take(2 * QUEUE_BYTES, Duration::ZERO), "a single one always finds room");
+        assert!(!room.take(1, Duration::ZERO));
+        room.free(2 * QUEUE_BYTES);
+        assert!(room.take(QUEUE_BYTES - 1, Duration::ZERO) && room.take(1, Duration::ZERO));
+        assert!(!room.take(1, Duration::ZERO));
     }
 
     #[test]

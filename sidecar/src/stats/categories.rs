@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Values with a count of their own.
-const MOST: usize = 256;
+pub const MOST_CATEGORIES: usize = 256;
 
 /// Counts of one column's finite values.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl Categories {
         let code = Code(value + 0.0);
         if let Some(count) = self.counts.get_mut(&code) {
             *count += 1;
-        } else if self.counts.len() < MOST {
+        } else if self.counts.len() < MOST_CATEGORIES {
             self.counts.insert(code, 1);
         } else {
             self.other += 1;
@@ -67,7 +67,7 @@ mod tests {
     fn lose_no_row_beyond_their_bound() {
         let mut categories = Categories::default();
         (0..1000).for_each(|i| categories.add(f64::from(i % 500)));
-        assert_eq!(categories.iter().count(), MOST);
+        assert_eq!(categories.iter().count(), MOST_CATEGORIES);
         assert_eq!(categories.iter().map(|(_, n)| n).sum::<u64>() + categories.other(), 1000);
     }
 

@@ -12,7 +12,7 @@ mod predictions;
 mod quantiles;
 mod reservoir;
 
-pub use categories::Categories;
+pub use categories::{Categories, MOST_CATEGORIES};
 pub use moments::{Moment, Moments};
 pub use outcomes::{ClassOutcomes, Outcomes};
 pub use predictions::{Prediction, Validity, classify};
