@@ -50,8 +50,12 @@ bench-peers: lib ## the producer call against rtrb and iceoryx2; needs Rust 1.89
 	$(CARGO) bench $(PEERS) 2>&1
 
 .PHONY: torture
-torture: lib ## a producer killed 3,000 times while the sidecar's consumer reads
+torture: lib mutants ## a producer killed 3,000 times while the sidecar's consumer reads; then the mutants
 	MLWATCH_KILLS=3000 $(CARGO) test --locked --release -q --test torture -- --nocapture
+
+.PHONY: mutants
+mutants: lib ## faults planted in the ring's two sides, and which test finds each
+	$(PYTHON) tests/mutants.py
 
 .PHONY: clean
 clean: ## removes what was built
