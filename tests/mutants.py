@@ -24,6 +24,12 @@ CONSUMER = "sidecar/src/ring/consumer.rs"
 
 STORE_TAIL = "atomic_store_explicit(&shared->tail, p->tail, memory_order_release);"
 
+COPIES = (
+    "copy_section(p, record, AT_PROBA, b->proba, b->proba_stride, first_row); "
+    "copy_section(p, record, AT_FEATURES, b->features, b->features_stride, first_row); "
+    "if (p->shape.sections >> AT_LABELS) copy_truth_and_ids(p, record, b, first_row); "
+)
+
 # What is wrong, where, the code as it is, the code with the fault.
 IN_C = [
     ("tail stored relaxed", RING, STORE_TAIL, STORE_TAIL.replace("release", "relaxed")),
@@ -31,11 +37,10 @@ IN_C = [
      "atomic_load_explicit(&p->consumer->head, memory_order_acquire)",
      "atomic_load_explicit(&p->consumer->head, memory_order_relaxed)"),
     ("published before the payload is there", RING,
-     "copy_sections(p, b, row); publish(p);",
-     "struct mlw_claim kept = p->claim; publish(p); p->claim = kept; copy_sections(p, b, row); p->claim.len = 0;"),
+     COPIES + "publish(p, &c);", "publish(p, &c);" + COPIES),
     ("tail stored before the counters", RING,
-     "bump(&shared->records, 1); bump(&shared->rows, c->rows);",
-     STORE_TAIL + "bump(&shared->records, 1); bump(&shared->rows, c->rows);"),
+     "bump(&shared->records, 1); bump(&shared->rows, s->rows);",
+     STORE_TAIL + "bump(&shared->records, 1); bump(&shared->rows, s->rows);"),
     ("numbered before it is counted", RING,
      "bump(&shared->records, 1);",
      "atomic_store_explicit(&shared->next_seq, p->next_seq, memory_order_relaxed); bump(&shared->records, 1);"),
@@ -44,9 +49,9 @@ IN_C = [
     ("a head that is not aligned is believed", RING, "&& head % MLW_ALIGN == 0)", ")"),
     ("a head that goes back is believed", RING,
      "head - p->cached_head <= p->tail - p->cached_head", "p->tail - head <= p->capacity"),
-    ("padding takes no room", RING, "!has_room(p, padding + len)", "!has_room(p, len)"),
+    ("padding takes no room", RING, "has_room(p, c->padding + p->shape.len)", "has_room(p, p->shape.len)"),
     ("a record may run over the end of a lap", RING,
-     "len <= rest_of_lap ? 0", "len <= rest_of_lap + MLW_ALIGN ? 0"),
+     "p->shape.len > rest_of_lap)", "p->shape.len > rest_of_lap + MLW_ALIGN)"),
     ("a claim may be one unit too long", RING,
      "refresh_head(p); return need <= p->capacity - (p->tail - p->cached_head);",
      "refresh_head(p); return need <= p->capacity + MLW_ALIGN - (p->tail - p->cached_head);"),
@@ -54,18 +59,26 @@ IN_C = [
      "refresh_head(p); return need <=", "refresh_head(p); return need <"),
     ("the head is looked at once and never again", RING,
      "refresh_head(p); return", "if (p->cached_head == 0) { refresh_head(p); } return"),
-    ("the record lies where its padding should", RING, "c->pos = p->tail + padding;", "c->pos = p->tail;"),
+    ("the record lies where its padding should", RING, "c->pos = p->tail + c->padding;", "c->pos = p->tail;"),
     ("padding has no header", RING, "if (unlikely(c->padding))", "if (0)"),
-    ("padding says it is where its record is", RING, ".pos = p->tail, .seq", ".pos = c->pos, .seq"),
+    ("padding says it is where its record is", RING, 
+     "mlw_crc32c_header_start(start), p->tail,", "mlw_crc32c_header_start(start), p->tail + len,"),
     ("a drop takes no number", RING, "count_drop(p, why, rows); p->next_seq++;", "count_drop(p, why, rows);"),
     ("a drop's number stays private", RING,
      "p->next_seq++; atomic_store_explicit(&page(p)->next_seq, p->next_seq, memory_order_relaxed); }",
      "p->next_seq++; }"),
     ("a drop counts as one row", RING,
      "bump(&page(p)->dropped_rows[why], rows);", "(void)rows; bump(&page(p)->dropped_rows[why], 1);"),
-    ("a discarded record is published", RING, "if (visible) publish(p);", "(void)visible; publish(p);"),
+    ("a discarded record is published", RING, "if (visible) publish(p, &p->claim);", "(void)visible; publish(p, &p->claim);"),
     ("a reservation does not hold the handle", RING,
-     "p->reserved = 1; return 0;", "p->reserved = 1; leave(p); return 0;"),
+     "p->reserved = 1; }", "p->reserved = 1; leave(p); }"),
+    ("a shape serves any number of rows", RING,
+     "return p->shape.rows == rows && p->shape.sections == sections;", "(void)rows; return p->shape.rows && p->shape.sections == sections;"),
+    ("a shape serves any sections", RING,
+     "return p->shape.rows == rows && p->shape.sections == sections;", "(void)sections; return p->shape.rows == rows;"),
+    ("a section lies where the one before it does", RING,
+     "s->at[i] = (uint32_t)(sizeof(struct mlw_record) + at[i]);", "s->at[i] = (uint32_t)(sizeof(struct mlw_record) + at[i ? i - 1 : 0]);"),
+    ("a forked child keeps its parent's shape", PRODUCER, "p->shape.rows = 0;", ""),
     ("entering looks and then takes", RING,
      "unlikely(atomic_exchange_explicit(&p->busy, 1, memory_order_acquire))",
      "unlikely(atomic_load_explicit(&p->busy, memory_order_acquire)) "
