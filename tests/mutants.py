@@ -197,7 +197,7 @@ C_TESTS = {
     "threads": c_test("producer_test.tsan"),
     "stepped": rust_test("stepped"),
 }
-RUST_TESTS = {name: rust_test(name) for name in ("loom", "killed_consumer", "hostile")}
+RUST_TESTS = {name: rust_test(name) for name in ("loom", "killed_consumer", "hostile_bytes")}
 
 
 def copy_tree():

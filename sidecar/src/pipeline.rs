@@ -424,6 +424,8 @@ impl Tail {
             let (classes, features) = (limits.max_classes, limits.max_features);
             match Segment::open_found(&found, AtMost { file_bytes: limits.max_ring_bytes, classes, features }, accept) {
                 Ok(segment) => self.take_in(segment, found),
+                // Gone since the directory was read: nothing is there to be refused.
+                Err(OpenError::Io(why)) if why.kind() == io::ErrorKind::NotFound => {}
                 Err(why) => self.roster.refuse(found, &why, &mut self.health),
             }
         }

@@ -26,13 +26,25 @@ impl Drop for Sidecar {
 impl Sidecar {
     /// Reads `dir`, writes below `output`; returns once it listens to signals.
     pub fn start(dir: &Path, output: &Path, arguments: &[&str]) -> Sidecar {
-        let mut child = Command::new(program())
+        Sidecar::of(Path::new(self::program()), dir, output, arguments, |_| {})
+    }
+
+    /// The same, of a copy of the program, and as somebody else.
+    pub fn of(
+        program: &Path,
+        dir: &Path,
+        output: &Path,
+        arguments: &[&str],
+        dress: impl FnOnce(&mut Command),
+    ) -> Sidecar {
+        let mut command = Command::new(program);
+        command
             .arg("run")
             .args(["--dir", dir.to_str().unwrap(), "--output", output.to_str().unwrap()])
             .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the sidecar starts");
+            .stderr(Stdio::piped());
+        dress(&mut command);
+        let mut child = command.spawn().expect("the sidecar starts");
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let into = log.clone();

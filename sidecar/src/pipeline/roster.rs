@@ -70,11 +70,7 @@ impl Roster {
     pub fn refuse(&mut self, found: Found, why: &OpenError, health: &mut Health) {
         let reason = why.reason();
         let before = self.refused.remove(&found);
-        let wait = match &before {
-            // The other sidecar may be the one that we are taking over from.
-            Some(before) if !matches!(why, OpenError::InUse) => (before.wait * 2).min(LONGEST_WAIT),
-            _ => FIRST_WAIT,
-        };
+        let wait = wait_after(before.as_ref().map(|before| before.wait), why);
         if before.is_none_or(|before| before.reason != reason) {
             health::count(&mut health.refused, reason, 1);
             warn!(ring = ?found.path, %why, reason, "not read");
@@ -88,5 +84,30 @@ impl Roster {
             warn!(%dir, %uid, %gid, %why, "cannot read the ring directory: run producer and sidecar under a common user or group");
             self.unreadable = Some(why);
         }
+    }
+}
+
+/// How long a refused file is left alone, after it was for `before`.
+fn wait_after(before: Option<Duration>, why: &OpenError) -> Duration {
+    match why {
+        // The other sidecar may be the one that we are taking over from.
+        OpenError::InUse => FIRST_WAIT,
+        _ => before.map_or(FIRST_WAIT, |before| (before * 2).min(LONGEST_WAIT)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_file_is_looked_at_ever_more_rarely_and_one_that_is_in_use_every_second() {
+        let mut wait = None;
+        let waits = [0; 8].map(|_| {
+            wait = Some(wait_after(wait, &OpenError::NotARing));
+            wait.unwrap().as_secs()
+        });
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(wait_after(wait, &OpenError::InUse), FIRST_WAIT);
     }
 }

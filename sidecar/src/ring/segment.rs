@@ -59,9 +59,7 @@ pub enum OpenError {
     Checksum { found: u32, expected: u32 },
     #[error("its schema is unsound: {0}")]
     Schema(#[from] SchemaError),
-    #[error(
-        "it takes {bytes} bytes, the limit for a ring is {limit}: raise max_ring_bytes or lower the producer's ring_bytes"
-    )]
+    #[error("it takes {bytes} bytes, at most {limit}: raise limits.max_ring_bytes or lower the producer's ring_bytes")]
     TooLarge { bytes: u64, limit: u64 },
     #[error("it has {columns} {what}, at most {most}: raise limits.max_{what}")]
     TooWide { what: &'static str, columns: u32, most: usize },
