@@ -50,8 +50,10 @@ bench-peers: lib ## the producer call against rtrb and iceoryx2; needs Rust 1.89
 	$(CARGO) bench $(PEERS) 2>&1
 
 .PHONY: torture
-torture: lib mutants ## a producer killed 3,000 times while the sidecar's consumer reads; then the mutants
+torture: lib mutants ## 3,000 kills of a producer, both sides restarting for a minute, every attack for a minute, planted faults
 	MLWATCH_KILLS=3000 $(CARGO) test --locked --release -q --test torture -- --nocapture
+	MLWATCH_KILLS=300 MLWATCH_RESTART_SECONDS=60 $(CARGO) test --locked --release -q --test crash -- --nocapture
+	MLWATCH_ATTACK_SECONDS=60 $(CARGO) test --locked --release -q --test hostile
 
 .PHONY: mutants
 mutants: lib ## faults planted in the ring's two sides, and which test finds each
