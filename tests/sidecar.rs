@@ -144,6 +144,30 @@ fn a_killed_sidecar_leaves_the_unread_to_the_next_and_what_is_lost_is_counted() 
 }
 
 #[test]
+fn a_copy_of_a_ring_takes_nothing_from_its_accounts() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    fs::copy(producer.path(), dir.path().join("zz-copy.0.ring")).unwrap();
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    (0..10).for_each(|_| write_rows(&producer, 1, [0.8, 0.1, 0.1]));
+    wait_until_drained(&producer.path());
+    let drained = std::time::SystemTime::now();
+    let state = |turn| output.path().join(format!("checkpoint/0.state.{turn}"));
+    let written = |turn| fs::metadata(state(turn)).is_ok_and(|file| file.modified().unwrap() > drained);
+    write_rows(&producer, 1, [0.8, 0.1, 0.1]);
+    wait_until("a checkpoint has the rows", || written(0) || written(1));
+    sidecar.signal("-KILL");
+    sidecar.wait();
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    wait_until_drained(&producer.path());
+    sidecar.stop();
+    let reports = reports(output.path());
+    let lost = total(&reports, "/losses/crash_rows");
+    assert_eq!(total(&reports, "/rows") + lost, 11);
+    assert!(lost <= 1, "{lost} rows lost, and a checkpoint has ten of them");
+}
+
+#[test]
 fn sigterm_drains_what_is_in_the_ring_and_reports_it_as_partial() {
     let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
     let options = Options { ring_bytes: 1 << 22, ..Options::default() };
@@ -324,6 +348,16 @@ fn exit_codes_and_messages_tell_usage_configuration_and_absence_apart() {
     assert!(stderr(&absent).contains("/dev/shm/nothing.0.ring: No such file"), "{}", stderr(&absent));
     let version = mlwatch(&["--version"]);
     assert!(version.status.success() && String::from_utf8_lossy(&version.stdout).starts_with("mlwatch 0."));
+}
+
+#[test]
+fn inspect_writes_no_control_characters_that_a_producer_chose() {
+    let dir = ring_dir();
+    let options = Options { model: "a\u{1b}[2Jb\nc".into(), ..Options::default() };
+    let producer = Producer::open(dir.path(), &options).unwrap();
+    let text = String::from_utf8(mlwatch(&["inspect", producer.path().to_str().unwrap()]).stdout).unwrap();
+    assert!(text.contains(r"a\u{1b}[2Jb\nc"), "{text}");
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
 }
 
 #[test]

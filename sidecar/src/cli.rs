@@ -136,7 +136,7 @@ fn inspect(ring: PathBuf, json: bool) -> Result<(), CliError> {
 fn describe(s: &Snapshot) -> String {
     let schema = &s.schema;
     let named = |names: &[String]| {
-        let shown: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
+        let shown: Vec<String> = names.iter().take(8).map(|name| quoted(name)).collect();
         let more = if names.len() > shown.len() { ", …" } else { "" };
         format!("{}  {}{more}", names.len(), shown.join(", "))
     };
@@ -152,9 +152,9 @@ fn describe(s: &Snapshot) -> String {
         None => "positions unsound".into(),
     };
     let lines = [
-        ("ring", format!("{}  format {}  {} bytes", s.path.display(), s.format, s.file_bytes)),
+        ("ring", format!("{}  format {}  {} bytes", quoted(&s.path.to_string_lossy()), s.format, s.file_bytes)),
         ("made", format!("{} by pid {} uid {}  uuid {}", time(s.created_ns), s.creator_pid, s.creator_uid, s.uuid)),
-        ("model", format!("{}  version {:?}  instance {:?}", schema.model, schema.version, schema.instance)),
+        ("model", format!("{}  version {:?}  instance {:?}", quoted(&schema.model), schema.version, schema.instance)),
         ("task", format!("{:?}, threshold {}", schema.task, schema.threshold).to_lowercase()),
         ("classes", format!("{}  ({:?})", named(&schema.class_names), schema.proba_dtype)),
         ("features", format!("{}  ({:?})", named(&schema.feature_names), schema.feature_dtype)),
@@ -171,6 +171,11 @@ fn describe(s: &Snapshot) -> String {
         let _ = writeln!(text, "{name:<10} {value}");
         text
     })
+}
+
+/// A producer's text must not command the terminal.
+fn quoted(text: &str) -> String {
+    text.escape_debug().to_string()
 }
 
 fn wishes(s: &Snapshot) -> String {

@@ -15,7 +15,7 @@ mod roster;
 pub use intake::rows_of;
 pub use limits::Limits;
 
-use crate::checkpoint::{Mark, Saved, Store};
+use crate::checkpoint::{Mark, RingId, Saved, Store};
 use crate::health::{self, Health};
 use crate::period::MOST_OPEN;
 use crate::profile::Profile;
@@ -154,7 +154,7 @@ struct Tail {
     models: BTreeMap<u64, Model>,
     next_model: u64,
     /// Of rings that a dead sidecar had read and this one has not seen yet, with the model they fed.
-    marks: HashMap<[u8; 16], (u64, Mark)>,
+    marks: HashMap<RingId, (u64, Mark)>,
     health: Health,
     /// It is time to publish it.
     health_due: bool,
@@ -193,7 +193,7 @@ impl Tail {
     fn revive(&mut self, saved: Vec<Saved>) {
         for saved in saved {
             for mark in &saved.model.marks {
-                let (id, newest) = self.marks.entry(mark.uuid).or_insert_with(|| (self.next_model, mark.clone()));
+                let (id, newest) = self.marks.entry(mark.ring).or_insert_with(|| (self.next_model, mark.clone()));
                 if mark.consumed.records > newest.consumed.records {
                     (*id, *newest) = (self.next_model, mark.clone());
                 }
@@ -434,7 +434,8 @@ impl Tail {
     fn take_in(&mut self, mut segment: Segment, found: Found) {
         self.roster.accept(&found);
         let schema = segment.take_schema();
-        let (instance, mark) = (schema.instance.clone(), self.marks.remove(&segment.identity().uuid));
+        let ring = RingId { uuid: segment.identity().uuid, file: found.file };
+        let (instance, mark) = (schema.instance.clone(), self.marks.remove(&ring));
         let consumer = Consumer::new(segment, &schema);
         let model = self.model_for(schema, &found);
         let mark = mark.map(|(_, mark)| mark);
@@ -551,7 +552,7 @@ impl Tail {
 }
 
 /// How far a model's rings have been read, those included that a dead sidecar had read and that may still come.
-fn marks_of(model: u64, intakes: &[Intake], waiting: &HashMap<[u8; 16], (u64, Mark)>) -> Vec<Mark> {
+fn marks_of(model: u64, intakes: &[Intake], waiting: &HashMap<RingId, (u64, Mark)>) -> Vec<Mark> {
     let waiting = waiting.values().filter(|(id, _)| *id == model).map(|(_, mark)| mark.clone());
     intakes.iter().filter(|intake| intake.model == model).map(Intake::mark).chain(waiting).collect()
 }

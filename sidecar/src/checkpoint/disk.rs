@@ -20,7 +20,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 /// Changes when what is written changes its meaning: a checkpoint of another format is not read.
-const MAGIC: &[u8; 8] = b"MLWCKPT1";
+const MAGIC: &[u8; 8] = b"MLWCKPT2";
 /// Magic, checksum, length of the head.
 const PREFIX: usize = 20;
 /// Commits that may wait for a slow disk. Then the tail waits with the next one, and goes on reading.

@@ -41,11 +41,19 @@ const MOST_PENDING: usize = 4 << 20;
 /// After a failed write.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// Which ring: its uuid, and the device and inode of its file, for a copy of the file has the same uuid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the type says it")]
+pub struct RingId {
+    pub uuid: [u8; 16],
+    pub file: (u64, u64),
+}
+
 /// How far a ring had been read, and its producer's drop counters as far as they stood in a profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the type says it")]
 pub struct Mark {
-    pub uuid: [u8; 16],
+    pub ring: RingId,
     pub consumed: Consumed,
     pub dropped: Counters,
 }
@@ -329,7 +337,7 @@ mod tests {
             period: Duration::from_nanos(1000),
             reservoir_rows: 8,
             closed_before_ns: Some(1000),
-            marks: vec![Mark { uuid: [7; 16], consumed, dropped: Counters::default() }],
+            marks: vec![Mark { ring: RingId { uuid: [7; 16], file: (1, 2) }, consumed, dropped: Counters::default() }],
         }
     }
 

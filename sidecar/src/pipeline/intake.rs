@@ -1,6 +1,6 @@
 //! One ring on its way into a model: polled, counted, resynced or quarantined, and let go of.
 
-use crate::checkpoint::Mark;
+use crate::checkpoint::{Mark, RingId};
 use crate::health::{self, Health};
 use crate::period::believed;
 use crate::profile::{DROP_REASONS, Feature, Labels, Losses, Rows, Size, Spec};
@@ -106,7 +106,8 @@ impl Intake {
 
     /// How far it has been read, for a checkpoint.
     pub fn mark(&self) -> Mark {
-        Mark { uuid: self.consumer.area().identity().uuid, consumed: self.consumer.consumed(), dropped: self.seen }
+        let ring = RingId { uuid: self.consumer.area().identity().uuid, file: self.found.file };
+        Mark { ring, consumed: self.consumer.consumed(), dropped: self.seen }
     }
 
     /// Everything read stands in a report: an orderly stop.
