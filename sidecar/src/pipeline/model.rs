@@ -198,3 +198,32 @@ impl Model {
         move |start_ns| Profile::new(spec.clone(), rows, seed ^ start_ns)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Feature;
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+
+    #[test]
+    fn a_model_with_a_period_for_every_record_is_held_up_before_its_profiles_pile_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(dir.path()).unwrap();
+        let spec = Spec { features: vec![Feature { name: "f".into(), categorical: false }], ..Spec::default() };
+        let (second, now) = (1_000_000_000, 1_700_000_000_000_000_000);
+        let mut model = Model::new(0, spec, Duration::from_secs(1), 1, [now; 2], store.new_checkpoint());
+        let mut closed = Vec::new();
+        let features = Some(Columns::F64(ArrayView2::from_shape((1, 1), &[1.0]).unwrap()));
+        let rows = Rows { count: 1, probabilities: None, features, labels: None };
+        let mut fed = 0;
+        while !model.is_held_up() {
+            let mut out = Outlet { closed: &mut closed, store: &store };
+            model.feed("i", now - (100 - fed) * second, &rows, now, &mut out);
+            fed += 1;
+        }
+        assert_eq!((fed as usize, closed.len()), (crate::period::MOST_OPEN + MOST_WAITING, MOST_WAITING));
+        model.handed_over(1);
+        assert!(!model.is_held_up());
+    }
+}
