@@ -97,3 +97,32 @@ fn no_room_is_a_drawer() {
         }
     }
 }
+
+/// Between every other pair of `quote`s in the lines of `text`.
+fn quoted(text: &str, quote: char) -> Vec<&str> {
+    text.lines().flat_map(|line| line.split(quote).skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_test_that_the_security_page_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let mut files = Vec::new();
+    ["sidecar/src", "tests"].iter().for_each(|dir| sources(&root.join(dir), &mut files));
+    let rust = files.iter().filter(|file| file.extension() == Some("rs".as_ref()));
+    let code: String = rust.map(|file| fs::read_to_string(file).unwrap()).collect();
+    let rows: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_suffix(" |")?.rsplit_once("| ")).map(|p| p.1).collect();
+    let tests = rows.join("\n");
+    let functions = quoted(&page, '`').into_iter().filter(|name| name.matches('_').count() > 3);
+    let functions: Vec<&str> = functions.filter(|name| !name.contains([' ', '=', '.'])).collect();
+    let attacks = quoted(&tests, '"');
+    assert!(functions.len() > 12 && attacks.len() > 25, "{functions:?} {attacks:?}");
+    for name in functions {
+        assert!(code.contains(&format!("fn {name}(")), "{name} is no test");
+    }
+    let names: Vec<&str> = code.lines().filter_map(|line| line.trim().split_once("name: \"")).map(|p| p.1).collect();
+    for attack in attacks {
+        assert!(names.iter().any(|name| name.contains(attack)), "{attack:?} is no attack");
+    }
+}
