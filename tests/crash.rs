@@ -3,7 +3,7 @@
 
 mod support;
 
-use mlwatch::checkpoint::Store;
+use mlwatch::checkpoint::{Saved, Store};
 use mlwatch::ring::{Consumer, Segment, scan};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -114,15 +114,24 @@ fn reports_over_a_kill(first: &[&str], second: &[&str]) -> (Vec<Value>, u64) {
     (distinct_reports(output.path()), producer.counts().rows)
 }
 
-/// Rows that the newest checkpoint has, read from a copy: the directory itself is locked.
-fn committed_rows(output: &Path) -> Option<u64> {
+/// Read from a copy: the directory itself is locked.
+fn saved(output: &Path) -> Vec<Saved> {
     let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(output.join("checkpoint")).ok()? {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), copy.path().join(entry.file_name())).ok()?;
+    let Ok(entries) = fs::read_dir(output.join("checkpoint")) else { return Vec::new() };
+    for entry in entries.flatten() {
+        let _ = fs::copy(entry.path(), copy.path().join(entry.file_name()));
     }
-    let (_, saved) = Store::open(copy.path()).unwrap();
-    saved.iter().flat_map(|saved| &saved.open).map(|(_, profile)| profile.rows).max()
+    Store::open(copy.path()).unwrap().1
+}
+
+/// Rows that the newest checkpoint has.
+fn committed_rows(output: &Path) -> Option<u64> {
+    saved(output).iter().flat_map(|saved| &saved.open).map(|(_, profile)| profile.rows).max()
+}
+
+/// Rows that it says were read of each ring, by each model.
+fn committed_marks(output: &Path) -> Vec<u64> {
+    saved(output).iter().flat_map(|saved| &saved.model.marks).map(|mark| mark.consumed.rows).collect()
 }
 
 #[test]
@@ -132,6 +141,57 @@ fn a_period_goes_on_after_a_kill_with_every_committed_row_and_says_that_it_is_pa
     assert_eq!(reports[0]["partial"], true);
     assert_eq!((&reports[0]["features"][0]["n"], &reports[0]["features"][0]["sampled"]), (&rows.into(), &rows.into()));
     assert_eq!(reports[0]["features"][0]["max"], 99.0);
+}
+
+/// Rows reported, and counted as lost, after sidecars with these periods were killed one after the other and the last one was stopped.
+fn rows_over_kills(periods: &[&str]) -> (u64, u64) {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let (last, killed) = periods.split_last().unwrap();
+    for (i, period) in killed.iter().enumerate() {
+        let sidecar = Sidecar::start(dir.path(), output.path(), &["--period", period]);
+        if i == 0 {
+            producer.write_features(&[1.0; 240], 2);
+        }
+        wait_until("it has attached", || sidecar.log().contains("attached"));
+        wait_until_drained(&producer.path());
+        let known = || committed_marks(output.path()).contains(&120);
+        wait_until("it is committed", known);
+        sidecar.signal("-KILL");
+        sidecar.wait();
+    }
+    let sidecar = Sidecar::start(dir.path(), output.path(), &["--period", last]);
+    wait_until("it has attached", || sidecar.log().contains("attached"));
+    assert!(sidecar.stop().0.success());
+    let reports = distinct_reports(output.path());
+    (total(&reports, "/rows"), total(&reports, "/losses/crash_rows"))
+}
+
+#[test]
+fn nothing_is_counted_twice_over_kills_and_changed_settings() {
+    assert_eq!(rows_over_kills(&["24h", "24h"]), (120, 0));
+    assert_eq!(rows_over_kills(&["24h", "12h", "12h"]), (120, 0));
+    assert_eq!(rows_over_kills(&["24h", "12h", "24h", "12h"]), (120, 0));
+}
+
+#[test]
+fn a_ring_that_was_away_during_a_whole_life_of_the_sidecar_is_not_counted_twice() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let first = Sidecar::start(dir.path(), output.path(), &["--period", "24h"]);
+    producer.write_features(&[1.0; 240], 2);
+    wait_until("it is committed", || committed_rows(output.path()) == Some(120));
+    first.signal("-KILL");
+    first.wait();
+    let away = dir.path().join("away");
+    fs::rename(producer.path(), &away).unwrap();
+    assert!(Sidecar::start(dir.path(), output.path(), &["--period", "24h"]).stop().0.success());
+    fs::rename(&away, producer.path()).unwrap();
+    let last = Sidecar::start(dir.path(), output.path(), &["--period", "24h"]);
+    wait_until("it has attached", || last.log().contains("attached"));
+    assert!(last.stop().0.success());
+    let reports = distinct_reports(output.path());
+    assert_eq!((total(&reports, "/rows"), total(&reports, "/losses/crash_rows")), (120, 0));
 }
 
 #[test]

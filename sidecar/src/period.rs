@@ -123,8 +123,9 @@ impl<T> Periods<T> {
     pub fn has_due(&self, now_ns: u64, empty: bool) -> bool {
         let due_before = now_ns.saturating_sub(GRACE.as_nanos() as u64) / self.length_ns;
         let first_empty = self.closed_before.unwrap_or(0).max(self.watched_ns / self.length_ns);
-        let set_back = self.closed_before.is_some_and(|index| index > now_ns / self.length_ns + 1);
-        set_back || (empty && first_empty < due_before) || self.open.iter().any(|(index, _)| *index < due_before)
+        self.was_set_back(now_ns)
+            || (empty && first_empty < due_before)
+            || self.open.iter().any(|(index, _)| *index < due_before)
     }
 
     /// The open period for a record. May have to close the oldest to make room.
@@ -204,11 +205,15 @@ impl<T> Periods<T> {
         }
     }
 
+    fn was_set_back(&self, now_ns: u64) -> bool {
+        let in_future = |index: u64| index > now_ns / self.length_ns + 1;
+        self.closed_before.is_some_and(in_future) || self.open.last().is_some_and(|(index, _)| in_future(*index))
+    }
+
     /// A clock that is set back leaves periods open that never come due, and closed ones that are still to be lived through.
     fn follow_clock_back(&mut self, now_ns: u64, closed: &mut impl FnMut(Period, T)) {
-        let current = now_ns / self.length_ns;
-        let in_future = |index: u64| index > current + 1;
-        if self.closed_before.is_some_and(in_future) || self.open.last().is_some_and(|(index, _)| in_future(*index)) {
+        if self.was_set_back(now_ns) {
+            let current = now_ns / self.length_ns;
             warn!("the clock was set back: open periods are closed early, and some periods may be reported twice");
             self.close_all(closed);
             self.closed_before = Some(current);

@@ -88,12 +88,14 @@ pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: 
     let mut tail = Tail::new(settings, closing, store, sinks_count);
     tail.revive(saved);
     tail.run(|| shutdown.requested() || closer.is_finished());
-    let Tail { closing, intakes, models, store, .. } = tail;
+    let Tail { closing, intakes, models, marks, store, .. } = tail;
     drop(closing);
     let lost = closer.join().map_err(|_| io::Error::other("the closing thread panicked"))?;
     // Every report is delivered. Killed before here, the next sidecar finds the checkpoints; after, that all is accounted for.
     intakes.iter().for_each(Intake::account);
-    models.values().for_each(|model| model.retire(&store));
+    // A ring that a dead sidecar had read and this one never saw may still come.
+    let waited_for = |id: &u64| marks.values().any(|(model, _)| model == id);
+    models.iter().filter(|(id, _)| !waited_for(id)).for_each(|(_, model)| model.retire(&store));
     store.finish();
     Ok(lost)
 }
@@ -149,6 +151,7 @@ impl Chores {
 struct Tail {
     settings: Settings,
     started_ns: u64,
+    started: Instant,
     roster: Roster,
     intakes: Vec<Intake>,
     models: BTreeMap<u64, Model>,
@@ -175,6 +178,7 @@ impl Tail {
             roster: Roster::new(settings.dir.clone()),
             settings,
             started_ns,
+            started: Instant::now(),
             intakes: Vec::new(),
             models: BTreeMap::new(),
             next_model: 0,
@@ -194,7 +198,7 @@ impl Tail {
         for saved in saved {
             for mark in &saved.model.marks {
                 let (id, newest) = self.marks.entry(mark.ring).or_insert_with(|| (self.next_model, mark.clone()));
-                if mark.consumed.records > newest.consumed.records {
+                if mark.progress() > newest.progress() {
                     (*id, *newest) = (self.next_model, mark.clone());
                 }
             }
@@ -435,9 +439,15 @@ impl Tail {
         self.roster.accept(&found);
         let schema = segment.take_schema();
         let ring = RingId { uuid: segment.identity().uuid, file: found.file };
-        let (instance, mark) = (schema.instance.clone(), self.marks.remove(&ring));
+        let (instance, mark) = (schema.instance.clone(), self.marks.get(&ring).cloned());
         let consumer = Consumer::new(segment, &schema);
         let model = self.model_for(schema, &found);
+        if mark.as_ref().is_some_and(|(of, _)| *of == model) {
+            self.marks.remove(&ring);
+        }
+        // Of a superseded model: it keeps the mark until the new one has it for certain.
+        let known = self.models.get_mut(&model).expect("it was just found");
+        known.changed |= mark.is_some();
         let mark = mark.map(|(_, mark)| mark);
         self.intakes.push(Intake::new(consumer, instance, found, model, mark, &mut self.health));
     }
@@ -501,7 +511,7 @@ impl Tail {
             // Should it get a name again, what was read of it is not lost.
             over.account();
         }
-        if now_ns().saturating_sub(self.started_ns) > MARKS_WAIT.as_nanos() as u64 {
+        if self.started.elapsed() > MARKS_WAIT {
             self.marks.clear();
         }
         let waits = |id: &u64| self.marks.values().any(|(model, _)| model == id);

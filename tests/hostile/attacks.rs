@@ -1,6 +1,7 @@
 //! What a producer that means harm may do. Every attack runs in a process of its own until it is killed.
 
 use super::forge::{Dice, Forged, Shape, identity, now_ns};
+use mlwatch::ring::Snapshot;
 use mlwatch::ring::wire::{self, ConsumerPage, Identity, ProducerPage, section};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -593,9 +594,10 @@ fn locks(dir: &Path, _: Dice) -> Round {
     Box::new(move || rings.iter().for_each(|ring| ring.set_tail(ring.word(ring.id.producer_off) + 64)))
 }
 
-/// Names that would be lines of their own in a log that believes them.
+/// Names that would be lines of their own in a log that believes them. More than are looked at only once the honest ring is known: as
+/// long as there are, a newcomer may not be seen.
 fn many_names(dir: &Path, mut dice: Dice) -> Round {
-    let dir = dir.to_owned();
+    let (dir, honest) = (dir.to_owned(), dir.join("honest.0.ring"));
     let mut strike = move |i: u64| {
         let salt = dice.next();
         if i == 0 {
@@ -603,8 +605,16 @@ fn many_names(dir: &Path, mut dice: Dice) -> Round {
         }
         fs::write(dir.join(format!("noise-{salt:x}\nforged\u{1b}[31m.{i}.ring")), [0; 300]).expect("memory is left");
     };
-    (0..5000).for_each(&mut strike);
-    rounds_of(5000, strike)
+    (0..3900).for_each(&mut strike);
+    let (mut round, mut begun) = (rounds_of(5000, strike), false);
+    Box::new(move || {
+        begun = begun || Snapshot::read(&honest).is_ok_and(|ring| ring.consumer_epoch > 0);
+        if begun {
+            round();
+        } else {
+            sleep(Duration::from_millis(1));
+        }
+    })
 }
 
 fn names_of(dir: &Path, prefix: &str) -> Vec<PathBuf> {

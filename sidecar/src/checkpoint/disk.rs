@@ -6,10 +6,10 @@ use super::{Checkpoint, Log, PeriodState, Receipt, Saved, State, rows};
 use crate::profile::Profile;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use tracing::{info, warn};
 
 /// Changes when what is written changes its meaning: a checkpoint of another format is not read.
 const MAGIC: &[u8; 8] = b"MLWCKPT2";
+/// More than any state takes, and less than would fill the memory.
+const MOST_STATE: u64 = 1 << 30;
 /// Magic, checksum, length of the head.
 const PREFIX: usize = 20;
 /// Commits that may wait for a slow disk. Then the tail waits with the next one, and goes on reading.
@@ -169,6 +171,20 @@ fn lock(dir: &Path) -> io::Result<Flock<File>> {
     })
 }
 
+/// Neither through a link nor into a FIFO, which would hold us up.
+fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = options.mode(0o600).custom_flags(flags.bits()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("{path:?} is not a file"))) }
+}
+
+/// At most so many bytes of a file.
+fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path, OpenOptions::new().read(true))?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn state_path(dir: &Path, id: u32, turn: u64) -> PathBuf {
     dir.join(format!("{id}.state.{turn}"))
 }
@@ -234,7 +250,9 @@ impl Writer {
         let state = sealed(commit);
         bytes += state.len();
         let path = state_path(&self.dir, commit.id, commit.turn);
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(&state)?;
+        let mut file = open_regular(&path, OpenOptions::new().write(true).create(true))?;
+        file.set_len(0)?;
+        file.write_all(&state)?;
         Ok(bytes as u64)
     }
 
@@ -242,7 +260,11 @@ impl Writer {
         if append.delivered.load(Acquire) {
             return Ok(());
         }
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        // What has been there once is made anew by nobody: a receipt may have removed it.
+        let file = match open_regular(path, OpenOptions::new().write(true).create(append.at == 0)) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound && append.delivered.load(Acquire) => return Ok(()),
+            other => other?,
+        };
         // After the newest rows that count nothing does: a restart may have left some.
         file.set_len(append.at)?;
         file.write_all_at(&append.rows, append.at)?;
@@ -280,7 +302,7 @@ enum Name {
 
 fn name_of(name: &str) -> Option<Name> {
     let mut parts = name.split('.');
-    let id = parts.next()?.parse().ok()?;
+    let id = parts.next()?.parse().ok().filter(|id| *id < u32::MAX)?;
     let parsed = match [parts.next()?, parts.next()?] {
         ["state", "0" | "1"] => Name::State(id),
         [log, "rows"] => Name::Log(id, log.parse().ok()?),
@@ -333,6 +355,9 @@ impl Store {
         checkpoint.commits = state.commit;
         checkpoint.next_log = state.periods.iter().map(|period| period.log).max().unwrap_or(0);
         let spec = Arc::new(state.model.spec.clone().into_owned());
+        if state.commit == u64::MAX || checkpoint.next_log == u64::MAX {
+            return None;
+        }
         let (mut open, mut closed) = (Vec::new(), Vec::new());
         for period in &state.periods {
             let (bytes, rest) = profiles.split_at_checked(usize::try_from(period.profile_bytes).ok()?)?;
@@ -373,12 +398,8 @@ impl Store {
 
     /// The rows of a log as far as they count; the inner `None` where there is no log.
     fn read_log(&self, id: u32, period: &PeriodState) -> Option<Option<Vec<u8>>> {
-        match fs::read(log_path(&self.dir, id, period.log)) {
-            Ok(mut log) => {
-                let bytes = usize::try_from(period.log_bytes).ok().filter(|bytes| *bytes <= log.len())?;
-                log.truncate(bytes);
-                Some(Some(log))
-            }
+        match read_regular(&log_path(&self.dir, id, period.log), period.log_bytes) {
+            Ok(log) => (log.len() as u64 == period.log_bytes).then_some(Some(log)),
             Err(why) => (why.kind() == io::ErrorKind::NotFound).then_some(None),
         }
     }
@@ -392,7 +413,7 @@ impl Saved {
 }
 
 fn read_state(path: &Path) -> Option<(State<'static>, Vec<u8>)> {
-    let bytes = fs::read(path).ok()?;
+    let bytes = read_regular(path, MOST_STATE).ok()?;
     let (prefix, body) = bytes.split_at_checked(PREFIX)?;
     let crc = u32::from_le_bytes(prefix[8..12].try_into().expect("4 bytes"));
     if &prefix[..8] != MAGIC || crc32c::crc32c_append(crc32c::crc32c(&prefix[12..]), body) != crc {

@@ -58,6 +58,14 @@ pub struct Mark {
     pub dropped: Counters,
 }
 
+impl Mark {
+    /// Grows with whatever happens to a ring: of two marks the one with more is newer.
+    pub fn progress(&self) -> (u64, u64, u64) {
+        let dropped = self.dropped.dropped_records.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
+        (self.consumed.records, self.consumed.next_seq, dropped)
+    }
+}
+
 /// What a commit says of a model besides its profiles.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "named as in the pipeline")]
@@ -176,12 +184,34 @@ impl Checkpoint {
 
     /// Whether it is time, or too much has come together.
     pub fn is_due<'a>(&mut self, now: Instant, mut open: impl Iterator<Item = &'a Profile>) -> bool {
-        if self.failed.load(Acquire) && !self.waiting {
+        self.notice_failure(now);
+        let pending = |profile: &Profile| profile.changes() * profile.sampled_row_bytes();
+        self.due.is_none_or(|due| now >= due) || (!self.waiting && open.any(|profile| pending(profile) > MOST_PENDING))
+    }
+
+    fn notice_failure(&mut self, now: Instant) {
+        if self.has_failed() && !self.waiting {
             self.waiting = true;
             self.due = Some(now + RETRY);
         }
-        let pending = |profile: &Profile| profile.changes() * profile.sampled_row_bytes();
-        self.due.is_none_or(|due| now >= due) || (!self.waiting && open.any(|profile| pending(profile) > MOST_PENDING))
+    }
+
+    /// Nothing of it is on disk, because a write has failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Acquire)
+    }
+
+    /// A new start after a failure would say that what is under way was read, and not have it: that must be delivered first. Meanwhile
+    /// nothing is written, and no report waits for a commit.
+    fn must_wait(&mut self, now: Instant) -> bool {
+        self.notice_failure(now);
+        let must = self.has_failed() && (self.due.is_some_and(|due| now < due) || self.has_undelivered());
+        if must {
+            for closed in &mut self.closed {
+                (closed.line, closed.profile, closed.pending) = (None, Vec::new(), Vec::new());
+            }
+        }
+        must
     }
 
     /// Whether some closed period's report may still be under way.
@@ -220,10 +250,15 @@ impl Checkpoint {
         open: impl Iterator<Item = (u64, &'a mut Profile)>,
         now: Instant,
     ) {
+        if self.must_wait(now) {
+            return;
+        }
         let start = thread_time();
-        let anew = self.failed.swap(false, Acquire);
-        self.waiting = false;
+        let anew = self.has_failed();
         if anew {
+            // Commits that are still queued know the old flag, and are not written.
+            self.failed = Arc::default();
+            self.waiting = false;
             self.open.clear();
             self.closed.clear();
         }
@@ -247,7 +282,7 @@ impl Checkpoint {
             profiles.extend_from_slice(&bytes);
             appends.push(append);
         }
-        self.commits += 1;
+        self.commits = self.commits.wrapping_add(1);
         let state = State { commit: self.commits, model, periods };
         let mut state = postcard::to_stdvec(&state).expect("plain data");
         let head_bytes = state.len();
@@ -276,7 +311,7 @@ impl Checkpoint {
     }
 
     fn new_log(&mut self) -> Log {
-        self.next_log += 1;
+        self.next_log = self.next_log.wrapping_add(1);
         Log { number: self.next_log, bytes: 0, delivered: Arc::default() }
     }
 }
@@ -494,12 +529,52 @@ mod tests {
         wait(|done| done.failed == 1);
         fs::remove_dir(dir.path().join("0.state.0")).unwrap();
         feed(&mut p, 40..60);
-        commit(&mut p, Instant::now());
+        commit(&mut p, Instant::now()); // too early: tried again after a while
+        assert_eq!((store.work().done().written, store.work().done().failed), (1, 1));
+        commit(&mut p, Instant::now() + RETRY);
+        commit(&mut p, Instant::now() + 2 * RETRY);
+        wait(|done| done.written == 3);
         assert_eq!(store.work().done().failed, 1);
-        let now = Instant::now();
-        assert!(!checkpoint.is_due(now, std::iter::empty()));
+        assert!(!checkpoint.is_due(Instant::now(), std::iter::empty()));
         store.finish();
         assert_eq!(reopened(dir.path())[0].open.first().map(|(_, saved)| text(saved)), Some(text(&p)));
+    }
+
+    #[test]
+    fn after_a_failed_write_what_is_under_way_is_delivered_before_anything_is_said_to_be_read() {
+        let (dir, mut p) = (tempfile::tempdir().unwrap(), profile());
+        let (mut store, _) = Store::open(dir.path()).unwrap();
+        let mut checkpoint = store.new_checkpoint();
+        fs::create_dir(dir.path().join("0.state.1")).unwrap(); // in the way of the first
+        feed(&mut p, 0..20);
+        checkpoint.commit(&store, model(20), [(1000, &mut p)].into_iter(), Instant::now());
+        while store.work().done().failed == 0 {
+            std::thread::yield_now();
+        }
+        fs::remove_dir(dir.path().join("0.state.1")).unwrap();
+        let receipt = checkpoint.close(&store, PERIOD, &mut p).unwrap();
+        let later = Instant::now() + 2 * RETRY;
+        checkpoint.commit(&store, model(20), std::iter::empty(), Instant::now());
+        checkpoint.commit(&store, model(20), std::iter::empty(), later);
+        receipt.wait_until_committed(); // not held up
+        assert_eq!(store.work().done().written, 0);
+        assert!(checkpoint.has_failed() && checkpoint.has_undelivered());
+        drop(receipt);
+        checkpoint.commit(&store, model(20), std::iter::empty(), later);
+        store.finish();
+        assert_eq!(reopened(dir.path())[0].model.marks, model(20).marks);
+    }
+
+    #[test]
+    fn files_that_are_none_of_ours_hold_up_no_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("mkfifo").arg(dir.path().join("0.state.0")).status().unwrap();
+        assert!(made.success());
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("1.state.0")).unwrap();
+        fs::write(dir.path().join("4294967295.state.0"), "x").unwrap();
+        fs::write(dir.path().join("4294967295.1.rows"), "x").unwrap();
+        assert!(reopened(dir.path()).is_empty());
+        assert_eq!(Store::open(dir.path()).unwrap().0.new_checkpoint().id, 0);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub struct Intake {
     /// Bytes a second, the most seen between two polls.
     fastest: f64,
     tail_at_last_look: u64,
+    tail_at_last_poll: Option<u64>,
     unattached_since_ns: Option<u64>,
     /// That it cannot be removed has been said.
     irremovable: bool,
@@ -82,6 +83,7 @@ impl Intake {
             pending,
             fastest: 0.0,
             tail_at_last_look,
+            tail_at_last_poll: None,
             unattached_since_ns: None,
             irremovable: false,
             orphaned: false,
@@ -144,7 +146,7 @@ impl Intake {
         let enough = Cell::new(false);
         let wanted = |ts_ns| !enough.get() && start.elapsed() < MOST_POLLING && believed(ts_ns, now_ns) < until_ns;
         let polled = consumer.poll(BUDGET, wanted, |batch| enough.set(!feed(instance, batch.ts_ns, rows_of(&batch))));
-        self.count(&polled, elapsed);
+        self.count(&before, &polled, elapsed);
         let after = self.consumer.consumed();
         health.records += after.records.saturating_sub(before.records);
         health.rows += after.rows.saturating_sub(before.rows);
@@ -166,12 +168,16 @@ impl Intake {
         self.pending.missing_records = self.pending.missing_records.saturating_add(records);
     }
 
-    fn count(&mut self, polled: &Polled, elapsed: Duration) {
+    fn count(&mut self, before: &Consumed, polled: &Polled, elapsed: Duration) {
         self.miss(polled.missing);
         if polled.used > self.pending.high_water.0 {
             self.pending.high_water = (polled.used, self.capacity());
         }
-        self.fastest = self.fastest.max(polled.used as f64 / elapsed.max(LEAST_ELAPSED).as_secs_f64());
+        // What was left over from the last poll, or from before the first, says nothing of a rate.
+        let tail = before.head.saturating_add(polled.used);
+        let last = self.tail_at_last_poll.replace(tail).unwrap_or(tail);
+        let rate = tail.saturating_sub(last) as f64 / elapsed.max(LEAST_ELAPSED).as_secs_f64();
+        self.fastest = self.fastest.max(rate);
     }
 
     fn give_up(&mut self, why: Corruption, now_ns: u64, health: &mut Health) {

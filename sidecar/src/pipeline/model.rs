@@ -27,7 +27,7 @@ pub struct Model {
     size: Size,
     seed: u64,
     /// Something has happened that no commit knows of.
-    changed: bool,
+    pub changed: bool,
     closing: Closing,
 }
 
@@ -145,7 +145,9 @@ impl Model {
     }
 
     pub fn commit_is_due(&mut self, now: Instant) -> bool {
-        self.closing.uncommitted || (self.changed && self.closing.checkpoint.is_due(now, self.periods.open()))
+        let (changed, checkpoint) =
+            (self.changed || self.closing.checkpoint.has_failed(), &mut self.closing.checkpoint);
+        self.closing.uncommitted || (changed && checkpoint.is_due(now, self.periods.open()))
     }
 
     /// Its closed periods are in no checkpoint yet.
