@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One round of an attack.
 pub type Round = Box<dyn FnMut()>;
@@ -57,7 +57,7 @@ pub const ALL: &[Attack] = &[
     Attack {
         name: "positions: back, ahead, unaligned, beyond a lap, racing",
         prepare: positions,
-        counted: &["/quarantined/tail"],
+        counted: &["/resyncs/tail"],
         said: &["is not within one lap of head"],
         ..IDLE
     },
@@ -72,7 +72,7 @@ pub const ALL: &[Attack] = &[
     Attack {
         name: "padding without end",
         prepare: padding,
-        counted: &["/quarantined/padding", "/quarantined/length"],
+        counted: &["/resyncs/padding", "/resyncs/length"],
         said: &["the padding at", "has length"],
         ..IDLE
     },
@@ -309,20 +309,32 @@ fn padding(dir: &Path, dice: Dice) -> Round {
     })
 }
 
-fn sizes(dir: &Path, dice: Dice) -> Round {
-    fleet(dir, Shape::default(), 8, dice, |ring, dice| {
-        if !ring.attached() || dice.below(3) > 0 {
+/// A ring that is cut loses its flags as well: it is replaced after a while, quarantined or not.
+fn sizes(dir: &Path, mut dice: Dice) -> Round {
+    let dir = dir.to_owned();
+    let make = move |i: u64| (Forged::new(&dir, &format!("hostile.{i}.ring"), &Shape::default()), None::<Instant>);
+    let mut rings: Vec<_> = (0..8).map(&make).collect();
+    Box::new(move || {
+        let i = dice.below(8);
+        let (ring, cut) = &mut rings[i as usize];
+        if cut.is_some_and(|cut| cut.elapsed() > Duration::from_millis(1500)) {
+            rings[i as usize] = make(i);
+        } else if (cut.is_some() || ring.attached()) && dice.below(3) == 0 {
+            cut.get_or_insert_with(Instant::now);
+            resize(ring, &mut dice);
+        } else {
             ring.write_sound(1 + dice.below(20) as u32);
-            return;
-        }
-        let page = dice.below(ring.id.file_len / 4096 + 2) * 4096;
-        let (anywhere, whole) = (dice.below(ring.id.file_len), ring.id.file_len);
-        let size = dice.pick(&[0, page, anywhere, whole + (1 << 20), whole - 1]);
-        ring.file.set_len(size).expect("it is our file");
-        if dice.below(2) == 0 {
-            ring.file.set_len(ring.id.file_len).expect("it is our file");
         }
     })
+}
+
+fn resize(ring: &Forged, dice: &mut Dice) {
+    let whole = ring.id.file_len;
+    let (page, anywhere) = (dice.below(whole / 4096 + 2) * 4096, dice.below(whole));
+    ring.file.set_len(dice.pick(&[0, page, anywhere, whole + (1 << 20), whole - 1])).expect("it is our file");
+    if dice.below(2) == 0 {
+        ring.file.set_len(whole).expect("it is our file");
+    }
 }
 
 fn holes(dir: &Path, dice: Dice) -> Round {

@@ -22,7 +22,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 use support::ring_dir;
-use support::sidecar::{Sidecar, total};
+use support::sidecar::{Sidecar, total, wait_until};
 use watch::{Honest, Seen, assert_undisturbed, health, of_model};
 
 /// What the sidecar takes besides what it states: itself, and what it knows of 4,096 names.
@@ -160,6 +160,11 @@ fn try_out(attack: &Attack) -> Seen {
     let sidecar = Sidecar::start(dir.path(), output.path(), &["--config", config.to_str().unwrap()]);
     let (mut seen, start) = (Seen::default(), Instant::now());
     seen.watch(&sidecar, &honest, output.path(), Duration::from_secs_f64(seconds()));
+    // A short attack may need another look at the directory to be noticed.
+    wait_until(&format!("one of {:?} is said", attack.said), || {
+        seen.look(&sidecar, output.path());
+        attack.said.is_empty() || attack.said.iter().any(|text| sidecar.says(text))
+    });
     let counts = honest.stop();
     seen.look(&sidecar, output.path());
     let log = stop(sidecar, &mut seen);

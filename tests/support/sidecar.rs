@@ -59,7 +59,12 @@ impl Sidecar {
     }
 
     pub fn wait_for_log(&self, text: &str) {
-        wait_until(&format!("the log says {text:?}"), || self.log().contains(text));
+        wait_until(&format!("the log says {text:?}"), || self.says(text));
+    }
+
+    /// Whether its log does, so far.
+    pub fn says(&self, text: &str) -> bool {
+        self.log().contains(text)
     }
 
     /// So far.
