@@ -1,7 +1,7 @@
 //! Count, mean, variance, extremes and missing values of every column, over every row.
 //!
 //! Sums of d = x − K and d² are taken in `f64` with K near the mean, and merged into (n, mean, M2) by Chan's formula every
-//! few thousand rows. K starts as the first value and moves to the running mean at each merge, the first after 16 rows, so
+//! few thousand rows. K starts as the first finite value and moves to the running mean at each merge, the first after 16 rows, so
 //! that an outlier in the first row costs no digits.
 //!
 //! Chan, Golub, LeVeque: Updating Formulae and a Pairwise Algorithm for Computing Sample Variances (1979).
@@ -73,7 +73,9 @@ pub struct Moments {
     merged: Vec<Moment>,
     pending: Vec<Sums>,
     pending_rows: u64,
+    /// NaN = the column has had no finite value.
     shifts: Vec<f64>,
+    /// Every column has a shift.
     started: bool,
 }
 
@@ -126,7 +128,7 @@ impl Moments {
             merged: vec![Moment::NONE; columns],
             pending: vec![Sums::NONE; columns],
             pending_rows: 0,
-            shifts: vec![0.0; columns],
+            shifts: vec![f64::NAN; columns],
             started: false,
         }
     }
@@ -149,7 +151,7 @@ impl Moments {
             return;
         }
         let values = packed(matrix);
-        self.start(&values[..columns]);
+        self.start(values, columns);
         let block_rows = (BLOCK_BYTES / (columns * size_of::<T>())).clamp(1, FLUSH as usize);
         let mut rest = values;
         while !rest.is_empty() {
@@ -174,13 +176,17 @@ impl Moments {
         merged
     }
 
-    fn start<T: Scalar>(&mut self, first_row: &[T]) {
-        if !self.started {
-            self.started = true;
-            for (shift, x) in self.shifts.iter_mut().zip(first_row) {
-                *shift = Some(x.widen()).filter(|x| x.is_finite()).unwrap_or(0.0);
-            }
+    /// Finds the first finite value of every column that has had none: with any other shift, 0 say, values far from it would lose
+    /// the digits of their variance.
+    fn start<T: Scalar>(&mut self, values: &[T], columns: usize) {
+        if self.started {
+            return;
         }
+        for (column, shift) in self.shifts.iter_mut().enumerate().filter(|(_, shift)| shift.is_nan()) {
+            let mut values = values.iter().skip(column).step_by(columns).map(|x| x.widen());
+            *shift = values.find(|x| x.is_finite()).unwrap_or(f64::NAN);
+        }
+        self.started = !self.shifts.iter().any(|shift| shift.is_nan());
     }
 
     fn flush_at(&self) -> u64 {
@@ -191,7 +197,9 @@ impl Moments {
         for ((moment, sums), shift) in self.merged.iter_mut().zip(&mut self.pending).zip(&mut self.shifts) {
             moment.merge(&sums.moment(self.pending_rows, *shift));
             *sums = Sums::NONE;
-            *shift = moment.mean;
+            if moment.n > 0 {
+                *shift = moment.mean;
+            }
         }
         self.pending_rows = 0;
     }
@@ -346,6 +354,17 @@ mod tests {
             let (got, want) = (fed(&values, 1, 128).columns()[0], oracle(&values));
             println!("{name}");
             assert_close(&got, &want);
+        }
+    }
+
+    #[test]
+    fn keep_their_digits_where_the_first_values_are_missing() {
+        for missing in [1, 15, 16, 17, 5000] {
+            for cut in [1, 7, 6000] {
+                let mut values = vec![f64::NAN; missing];
+                values.extend([f64::INFINITY, 1e6, 1e6 + 1e-2]);
+                assert_close(&fed(&values, 1, cut).columns()[0], &oracle(&values));
+            }
         }
     }
 
