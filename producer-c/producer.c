@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "producer.h"
@@ -113,8 +114,11 @@ static int attach(mlw_producer *p, const struct mlw_why *why)
     return 0;
 }
 
-int mlw_attach_again(mlw_producer *p, uint64_t now_ns)
+int mlw_attach_again(mlw_producer *p)
 {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    uint64_t now_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
     if (now_ns < p->retry_ns)
         return -ENOTCONN;
     lock_handles();

@@ -69,7 +69,7 @@ struct mlw_producer {
     /* Cold. */
     struct mlw_producer_page own_page;
     struct mlw_recipe recipe;
-    uint64_t retry_ns; /* while detached: do not try to attach before this */
+    uint64_t retry_ns; /* while detached: do not try to attach before this, by the clock that nobody sets */
     int fd;
     unsigned char *map;
     size_t map_len;
@@ -112,7 +112,7 @@ int mlw_sound_positions(uint64_t head, uint64_t tail, uint64_t capacity);
 uint64_t mlw_place_sections(const mlw_producer *p, uint64_t rows, uint32_t sections, uint64_t at[MLW_SECTIONS]);
 
 /* Gives a detached handle a ring of its own. 0, or why not; never tries more than once a second. */
-int mlw_attach_again(mlw_producer *p, uint64_t now_ns);
+int mlw_attach_again(mlw_producer *p);
 
 uint64_t mlw_now_ns(void);
 

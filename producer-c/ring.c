@@ -244,7 +244,7 @@ static inline uint32_t sections_of(const mlw_batch *b)
 
 static int ready(mlw_producer *p, uint64_t rows)
 {
-    if (unlikely(p->data == NULL) && mlw_attach_again(p, mlw_now_ns()) != 0) {
+    if (unlikely(p->data == NULL) && mlw_attach_again(p) != 0) {
         count_drop(p, MLW_DROP_DETACHED, rows);
         return -ENOTCONN;
     }

@@ -175,6 +175,45 @@ fn nothing_is_counted_twice_over_kills_and_changed_settings() {
 }
 
 #[test]
+fn an_orderly_stop_is_believed_over_an_older_checkpoint() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let life = |period: &str, rows: usize, end: &str| {
+        let sidecar = Sidecar::start(dir.path(), output.path(), &["--period", period]);
+        producer.write_features(&vec![1.0; 2 * rows], 2);
+        wait_until("it has attached", || sidecar.log().contains("attached"));
+        wait_until_drained(&producer.path());
+        let rows = producer.counts().rows;
+        wait_until("it is committed", || committed_marks(output.path()).contains(&rows));
+        sidecar.signal(end);
+        sidecar.wait();
+    };
+    life("24h", 120, "-KILL");
+    life("12h", 10, "-TERM"); // the old model's mark is still waited for
+    life("12h", 11, "-TERM"); // another number, or its report would look like the one before it
+    let reports = distinct_reports(output.path());
+    assert_eq!((total(&reports, "/rows"), total(&reports, "/losses/crash_rows")), (141, 0));
+}
+
+#[test]
+fn limits_that_were_lowered_hold_after_a_kill_too() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options { reservoir_rows: 50_000, ..Options::default() }).unwrap();
+    let first = Sidecar::start(dir.path(), output.path(), &["--period", "24h"]);
+    producer.write_features(&[1.0; 240], 2);
+    wait_until("it is committed", || committed_rows(output.path()) == Some(120));
+    first.signal("-KILL");
+    first.wait();
+    let config = output.path().join("mlwatch.toml");
+    fs::write(&config, "[limits]\nmax_reservoir_rows = 20000\n").unwrap();
+    let second = Sidecar::start(dir.path(), output.path(), &["--period", "24h", "--config", config.to_str().unwrap()]);
+    second.wait_for_log("reservoir_rows=20000");
+    assert!(second.stop().0.success());
+    let reports = distinct_reports(output.path());
+    assert_eq!((total(&reports, "/rows"), total(&reports, "/losses/crash_rows")), (120, 0));
+}
+
+#[test]
 fn a_ring_that_was_away_during_a_whole_life_of_the_sidecar_is_not_counted_twice() {
     let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
     let producer = Producer::open(dir.path(), &Options::default()).unwrap();

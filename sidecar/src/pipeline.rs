@@ -94,7 +94,8 @@ pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: 
     // Every report is delivered. Killed before here, the next sidecar finds the checkpoints; after, that all is accounted for.
     intakes.iter().for_each(Intake::account);
     // A ring that a dead sidecar had read and this one never saw may still come.
-    let waited_for = |id: &u64| marks.values().any(|(model, _)| model == id);
+    let attached: HashSet<RingId> = intakes.iter().map(|intake| intake.mark().ring).collect();
+    let waited_for = |id: &u64| marks.iter().any(|(ring, (model, _))| model == id && !attached.contains(ring));
     models.iter().filter(|(id, _)| !waited_for(id)).for_each(|(_, model)| model.retire(&store));
     store.finish();
     Ok(lost)
@@ -204,17 +205,23 @@ impl Tail {
             }
             let mut out = Outlet { closed: &mut self.closed, store: &self.store };
             let mut model = Model::revived(self.next_model, saved, self.started_ns, &mut out);
-            let other = |wanted: Option<bool>| wanted == Some(false);
-            let other_settings = other(self.settings.period.map(|period| period == model.period))
-                || other(self.settings.reservoir_rows.map(|rows| rows == model.reservoir_rows));
-            if other_settings {
+            if !self.suits(&model) {
                 info!(model = model.spec.model, "the settings have changed: its open periods are closed early");
-                model.close_all(&mut out);
+                model.close_all(&mut Outlet { closed: &mut self.closed, store: &self.store });
                 model.superseded = true;
             }
             self.models.insert(self.next_model, model);
             self.next_model += 1;
         }
+    }
+
+    /// Whether a revived model is what it would be if it came now.
+    fn suits(&self, model: &Model) -> bool {
+        let (settings, limits) = (&self.settings, &self.settings.limits);
+        let most_rows = limits.max_reservoir_rows.max(DEFAULT_RESERVOIR);
+        settings.period.is_none_or(|period| period == model.period)
+            && settings.reservoir_rows.map_or(model.reservoir_rows <= most_rows, |rows| rows == model.reservoir_rows)
+            && model.profile_bytes() <= limits.max_profile_bytes
     }
 
     fn run(&mut self, stop: impl Fn() -> bool) {

@@ -51,7 +51,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// What an earlier sidecar had read, and neither its checkpoint's `mark` nor, without one, its orderly stop knows of, is lost.
+    /// What an earlier sidecar had read, and neither its checkpoint's `mark` nor its orderly stop knows of, is lost.
     pub fn new(
         consumer: Consumer<Segment>,
         instance: String,
@@ -66,7 +66,12 @@ impl Intake {
             health::count(&mut health.quarantined, "earlier", 1);
             warn!(ring = ?found.path, "an earlier sidecar quarantined it: restart its producer to make a new ring");
         }
-        let (accounted, seen) = mark.map_or_else(|| segment.accounted(), |mark| (mark.consumed, mark.dropped));
+        let ring = RingId { uuid: segment.identity().uuid, file: found.file };
+        let (consumed, dropped) = segment.accounted();
+        let stopped = Mark { ring, consumed, dropped };
+        // A checkpoint of before an orderly stop may still be there: the newer of the two counts.
+        let known = mark.filter(|mark| mark.progress() > stopped.progress()).unwrap_or(stopped);
+        let (accounted, seen) = (known.consumed, known.dropped);
         let tail_at_last_look = segment.position();
         let pending = lost_in_a_crash(&accounted, &consumer.consumed());
         if pending.crash_records > 0 {
