@@ -283,6 +283,13 @@ fn noise() -> impl Strategy<Value = Ring> {
 }
 
 #[test]
+fn a_tail_that_goes_round_the_end_of_the_numbers_is_no_backlog() {
+    let ring = Ring { data: vec![0; CAPACITY], head: !63, tail: 64 };
+    let consumer = Consumer::new(Still::of(&ring), schema());
+    assert_eq!((consumer.backlog(), consumer.has_news()), (0, true));
+}
+
+#[test]
 fn a_real_ring_is_read_whole_by_both_readers() {
     for ring in real_rings() {
         let (records, fault) = read_by_both(ring);
