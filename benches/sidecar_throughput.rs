@@ -151,7 +151,7 @@ impl State {
             state.late.update(rows);
             state.sample(rows);
         });
-        for reservoir in [&mut self.late.reservoir, &mut self.reservoir] {
+        for reservoir in [&mut self.late.sample.reservoir, &mut self.reservoir] {
             (0..SEEN).for_each(|_| {
                 reservoir.offer();
             });

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 /// Changes when what is written changes its meaning: a checkpoint of another format is not read.
-const MAGIC: &[u8; 8] = b"MLWCKPT2";
+const MAGIC: &[u8; 8] = b"MLWCKPT3";
 /// More than any state takes, and less than would fill the memory.
 const MOST_STATE: u64 = 1 << 30;
 /// Magic, checksum, length of the head.
@@ -363,7 +363,7 @@ impl Store {
             let (bytes, rest) = profiles.split_at_checked(usize::try_from(period.profile_bytes).ok()?)?;
             profiles = rest;
             let profile = postcard::from_bytes::<Profile>(bytes).ok()?.revived(spec.clone())?;
-            if profile.reservoir.capacity() != state.model.reservoir_rows {
+            if profile.sample.reservoir.capacity() != state.model.reservoir_rows {
                 return None;
             }
             let log = match (self.read_log(id, period)?, period.closed) {

@@ -185,7 +185,7 @@ impl Checkpoint {
     /// Whether it is time, or too much has come together.
     pub fn is_due<'a>(&mut self, now: Instant, mut open: impl Iterator<Item = &'a Profile>) -> bool {
         self.notice_failure(now);
-        let pending = |profile: &Profile| profile.changes() * profile.sampled_row_bytes();
+        let pending = |profile: &Profile| profile.sample.changes() * profile.sample.row_bytes();
         self.due.is_none_or(|due| now >= due) || (!self.waiting && open.any(|profile| pending(profile) > MOST_PENDING))
     }
 
@@ -273,7 +273,7 @@ impl Checkpoint {
         }
         for (start_ns, profile) in open {
             if anew {
-                profile.touch_all_slots();
+                profile.sample.touch_all_slots();
             }
             let append = self.log_of(start_ns).append(changed_rows(profile));
             let (log, log_bytes) = (append.log, append.at + append.rows.len() as u64);
@@ -325,7 +325,7 @@ impl Log {
 }
 
 fn changed_rows(profile: &mut Profile) -> Vec<u8> {
-    let slots = profile.take_changed_slots();
+    let slots = profile.sample.take_changed_slots();
     if slots.is_empty() { Vec::new() } else { rows::chunk(profile, &slots) }
 }
 

@@ -11,8 +11,8 @@ const HEADER: usize = 32;
 
 /// The rows in `slots` as one chunk, its checksum still to be [`seal`]ed: that is left to the thread that has the time.
 pub fn chunk(profile: &Profile, slots: &[u32]) -> Vec<u8> {
-    let (probabilities, features) = (&profile.sampled_probabilities, &profile.sampled_features);
-    let row = size_of::<u32>() + profile.sampled_row_bytes();
+    let (probabilities, features) = (&profile.sample.probabilities, &profile.sample.features);
+    let row = size_of::<u32>() + profile.sample.row_bytes();
     let mut out = Vec::with_capacity(HEADER + slots.len() * row);
     out.extend(MAGIC.to_le_bytes());
     out.extend([0; 4]);
@@ -50,7 +50,7 @@ pub fn replay(mut log: &[u8], profile: &mut Profile) -> Option<()> {
         take_in(body, u64_at(8), [u32_at(16), u32_at(20)], profile)?;
         log = after;
     }
-    profile.has_its_sample().then_some(())
+    profile.sample.is_complete().then_some(())
 }
 
 fn take_in(body: &[u8], rows: u64, value_bytes: [u32; 2], profile: &mut Profile) -> Option<()> {
@@ -66,11 +66,11 @@ fn take_in(body: &[u8], rows: u64, value_bytes: [u32; 2], profile: &mut Profile)
     for row in body.chunks_exact(row_bytes) {
         let (slot, values) = row.split_at(size_of::<u32>());
         let slot = u32::from_le_bytes(slot.try_into().expect("4 bytes"));
-        if u64::from(slot) >= profile.reservoir.len() {
+        if u64::from(slot) >= profile.sample.len() {
             return None;
         }
-        put(&mut profile.sampled_probabilities, slot, &values[..split], probability);
-        put(&mut profile.sampled_features, slot, &values[split..], feature);
+        put(&mut profile.sample.probabilities, slot, &values[..split], probability);
+        put(&mut profile.sample.features, slot, &values[split..], feature);
     }
     Some(())
 }

@@ -118,6 +118,11 @@ impl RowStore {
         }
     }
 
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        self.columns * self.value_bytes()
+    }
+
     /// Appends the values of a kept row to `out`, `value_bytes` each.
     pub fn copy_out(&self, slot: usize, out: &mut Vec<u8>) {
         let at = slot * self.columns..(slot + 1) * self.columns;

@@ -1,0 +1,36 @@
+//! What a model was fed, over every row.
+
+use super::Feature;
+use crate::stats::{Categories, Columns, Moments, Scalar, with_view};
+use serde::{Deserialize, Serialize};
+
+/// The inputs of a period.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Features {
+    /// Of each feature.
+    pub moments: Moments,
+    /// Of each categorical feature; `None` for numerical ones.
+    pub categories: Vec<Option<Categories>>,
+}
+
+impl Features {
+    pub(super) fn new(features: &[Feature]) -> Features {
+        let categories = features.iter().map(|f| f.categorical.then(Categories::default)).collect();
+        Features { moments: Moments::new(features.len()), categories }
+    }
+
+    /// Whether it is for these features: what comes from a file may not be.
+    pub(super) fn fits(&self, features: &[Feature]) -> bool {
+        let kinds = features.iter().map(|f| f.categorical);
+        self.moments.fits(features.len()) && self.categories.iter().map(Option::is_some).eq(kinds)
+    }
+
+    pub(super) fn update(&mut self, columns: &Columns<'_>) {
+        self.moments.update(columns);
+        for (column, categories) in self.categories.iter_mut().enumerate() {
+            if let Some(categories) = categories {
+                with_view!(columns, view => view.column(column).iter().for_each(|x| categories.add(x.widen())));
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Everything known about one model over one period: exact statistics over every row, and a sample of whole rows.
+
+mod features;
+mod losses;
+mod predictions;
+mod quality;
+mod rows;
+mod sample;
+mod spec;
+
+pub use features::Features;
+pub use losses::{DROP_REASONS, Losses};
+pub use predictions::{Invalid, Predictions};
+pub use quality::Quality;
+pub use rows::{Labels, Rows};
+pub use sample::Sample;
+pub use spec::{Feature, Size, Spec};
+
+use predictions::Classified;
+use sample::MOST_CHANGES;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Rows taken at a time: a record of many narrow rows must not make the scratch grow with it.
+const CHUNK: usize = 4096;
+
+/// Instances named in a report: a producer that invents a new one for every ring must not fill the memory.
+pub const MOST_INSTANCES: usize = 256;
+
+/// The accumulators. Memory: [`Profile::bytes`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Profile {
+    /// What the columns mean.
+    #[serde(skip)]
+    pub spec: Arc<Spec>,
+    /// Records with rows.
+    pub records: u64,
+    /// Rows seen, valid or not.
+    pub rows: u64,
+    /// Producer instances seen, the first [`MOST_INSTANCES`] of them.
+    pub instances: BTreeSet<String>,
+    /// There were more.
+    pub more_instances: bool,
+    /// What did not come through.
+    pub losses: Losses,
+    /// What the model answered.
+    pub predictions: Predictions,
+    /// What it was fed.
+    pub features: Features,
+    /// How right it was.
+    pub quality: Quality,
+    /// Some of the rows.
+    pub sample: Sample,
+    #[serde(skip)]
+    classified: Classified,
+}
+
+impl Profile {
+    /// An empty profile whose sample holds at most `reservoir_rows` rows, chosen by `seed`.
+    pub fn new(spec: Arc<Spec>, reservoir_rows: u64, seed: u64) -> Profile {
+        let classes = spec.classes.len();
+        Profile {
+            records: 0,
+            rows: 0,
+            instances: BTreeSet::new(),
+            more_instances: false,
+            losses: Losses::default(),
+            predictions: Predictions::new(classes),
+            features: Features::new(&spec.features),
+            quality: Quality::new(classes),
+            sample: Sample::new(&spec, reservoir_rows, seed),
+            classified: Classified::default(),
+            spec,
+        }
+    }
+
+    /// An upper bound of a profile's memory in bytes, the sample's values taking `value_bytes` each.
+    pub fn bytes(size: Size, reservoir_rows: u64, value_bytes: u64) -> u64 {
+        const COLUMN: u64 = 160; // a Moment, its pending sums and shift, an Outcomes entry
+        const FIXED: u64 = 48 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES; // scratch, names, slots
+        const CATEGORIES: u64 = 256 * 40; // BTreeMap entries with their share of the nodes
+        let columns = size.classes + size.features;
+        let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
+        let slots = reservoir_rows.saturating_mul(2 * size_of::<u32>() as u64);
+        sample.saturating_add(slots).saturating_add((columns + 2) * COLUMN + size.categorical * CATEGORIES + FIXED)
+    }
+
+    /// The largest sample with which a profile takes no more than `most_bytes`.
+    pub fn rows_within(size: Size, most_bytes: u64, value_bytes: u64) -> u64 {
+        let empty = Profile::bytes(size, 0, value_bytes);
+        let row = Profile::bytes(size, 1, value_bytes) - empty;
+        most_bytes.saturating_sub(empty).checked_div(row).unwrap_or(u64::MAX)
+    }
+
+    /// What its report takes to make, roughly: every value of the sample is sorted, every column written.
+    pub fn report_cost(&self) -> u64 {
+        let columns = (self.spec.classes.len() + self.spec.features.len()) as u64 + 1;
+        columns.saturating_mul(self.sample.len() + 64)
+    }
+
+    /// Nothing was added, and nothing lost.
+    pub fn is_untouched(&self) -> bool {
+        self.records == 0 && self.quality.unjoined_label_rows == 0 && self.losses == Losses::default()
+    }
+
+    /// Remembers who wrote.
+    pub fn name_instance(&mut self, instance: &str) {
+        if self.instances.contains(instance) {
+            return;
+        }
+        self.more_instances |= self.instances.len() == MOST_INSTANCES;
+        if self.instances.len() < MOST_INSTANCES {
+            self.instances.insert(instance.to_owned());
+        }
+    }
+
+    /// Adds a batch.
+    pub fn update(&mut self, rows: &Rows<'_>) {
+        if rows.probabilities.is_none() && rows.features.is_none() {
+            self.quality.unjoined_label_rows += rows.count as u64;
+            return;
+        }
+        self.records += 1;
+        for start in (0..rows.count).step_by(CHUNK) {
+            self.update_chunk(&rows.slice(start..rows.count.min(start + CHUNK)));
+        }
+    }
+
+    fn update_chunk(&mut self, rows: &Rows<'_>) {
+        self.rows += rows.count as u64;
+        self.sample.update(rows);
+        self.classified.clear();
+        if let Some(probabilities) = &rows.probabilities {
+            self.predictions.update(probabilities, &self.spec, &mut self.classified);
+        }
+        if let Some(features) = &rows.features {
+            self.features.update(features);
+        }
+        if let Some(labels) = rows.labels {
+            self.quality.update(labels, self.spec.classes.len(), &self.classified);
+        }
+    }
+
+    /// What was serialized, once more in use, with an empty sample still to be filled. `None` if it does not belong to `spec`.
+    pub fn revived(mut self, spec: Arc<Spec>) -> Option<Profile> {
+        let classes = spec.classes.len();
+        let fits = self.predictions.fits(classes) && self.quality.fits(classes) && self.features.fits(&spec.features);
+        self.sample = self.sample.emptied(&spec);
+        self.spec = spec;
+        fits.then_some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+
+    fn profile() -> Profile {
+        let names = ["a", "b", "c"].map(String::from).to_vec();
+        let features = vec![Feature { name: "f".into(), categorical: true }];
+        let spec = Spec {
+            model: "m".into(),
+            version: String::new(),
+            regression: false,
+            threshold: 0.5,
+            classes: names,
+            features,
+        };
+        Profile::new(Arc::new(spec), 10, 1)
+    }
+
+    fn rows<'a>(probabilities: &'a [f64], labels: Option<Labels<'a>>) -> Rows<'a> {
+        let count = probabilities.len() / 3;
+        let view = ArrayView2::from_shape((count, 3), probabilities).unwrap();
+        Rows { count, probabilities: Some(Columns::F64(view)), features: None, labels }
+    }
+
+    #[test]
+    fn a_nan_row_has_no_class_but_is_counted_and_labelled() {
+        let mut p = profile();
+        p.update(&rows(&[0.2, f64::NAN, 0.1, 0.1, 0.2, 0.7], Some(Labels::Classes(&[0, 2]))));
+        assert_eq!((p.rows, p.predictions.invalid.nan, p.predictions.class_counts.clone()), (2, 1, vec![0, 0, 1]));
+        assert_eq!(
+            (p.quality.labelled_rows, p.quality.outcomes.rows(), p.quality.outcomes.accuracy()),
+            (2, 1, Some(1.0))
+        );
+        assert_eq!(p.predictions.confidence.columns()[0].n, 1);
+    }
+
+    #[test]
+    fn a_batch_longer_than_a_chunk_counts_like_its_rows_one_by_one() {
+        let count = 2 * CHUNK + 7;
+        let probabilities: Vec<f64> =
+            (0..count).flat_map(|i| [0.2, 0.5, 0.3].into_iter().cycle().skip(i % 3).take(3)).collect();
+        let labels: Vec<i32> = (0..count).map(|i| (i % 4) as i32 - 1).collect();
+        let (mut whole, mut single) = (profile(), profile());
+        whole.update(&rows(&probabilities, Some(Labels::Classes(&labels))));
+        for i in 0..count {
+            single.update(&rows(&probabilities[3 * i..3 * i + 3], Some(Labels::Classes(&labels[i..=i]))));
+        }
+        assert_eq!(
+            (whole.records, whole.rows, whole.quality.labelled_rows),
+            (1, count as u64, single.quality.labelled_rows)
+        );
+        assert_eq!(whole.predictions.class_counts, single.predictions.class_counts);
+        assert!(whole.quality.outcomes.classes().eq(single.quality.outcomes.classes()));
+        assert_eq!(whole.sample.probabilities.finite_column(1), single.sample.probabilities.finite_column(1));
+        assert!(whole.classified.classes.capacity() <= 2 * CHUNK);
+    }
+
+    #[test]
+    fn labels_in_only_some_batches_cover_only_those() {
+        let mut p = profile();
+        p.update(&rows(&[0.8, 0.1, 0.1], None));
+        p.update(&rows(&[0.8, 0.1, 0.1, 0.1, 0.8, 0.1], Some(Labels::Classes(&[0, -1]))));
+        assert_eq!((p.rows, p.quality.labelled_rows, p.quality.outcomes.rows()), (3, 1, 1));
+    }
+
+    #[test]
+    fn a_label_out_of_range_is_counted_and_scores_nothing() {
+        let mut p = profile();
+        p.update(&rows(&[0.8, 0.1, 0.1, 0.8, 0.1, 0.1, 0.8, 0.1, 0.1], Some(Labels::Classes(&[3, -2, i32::MIN]))));
+        assert_eq!((p.quality.invalid_labels, p.quality.labelled_rows, p.quality.outcomes.rows()), (3, 0, 0));
+    }
+
+    #[test]
+    fn a_multi_label_row_counts_one_against_the_rest_only() {
+        let mut p = profile();
+        let sets = ArrayView2::from_shape((2, 3), &[1u8, 0, 1, 0, 0, 1]).unwrap();
+        p.update(&rows(&[0.8, 0.1, 0.1, 0.1, 0.1, 0.8], Some(Labels::Sets(sets))));
+        assert_eq!(
+            (p.quality.outcomes.rows(), p.quality.outcomes.single_rows(), p.quality.outcomes.accuracy()),
+            (2, 1, Some(1.0))
+        );
+        let support: Vec<u64> = p.quality.outcomes.classes().map(|c| c.support).collect();
+        assert_eq!(support, [1, 0, 2]);
+    }
+
+    #[test]
+    fn categorical_features_are_counted_by_value() {
+        let mut p = profile();
+        let view = ArrayView2::from_shape((3, 1), &[2.0f32, 1.0, 2.0]).unwrap();
+        p.update(&Rows { count: 3, probabilities: None, features: Some(Columns::F32(view)), labels: None });
+        assert_eq!(p.features.categories[0].as_ref().unwrap().iter().collect::<Vec<_>>(), [(1.0, 1), (2.0, 2)]);
+        assert_eq!((p.rows, p.predictions.rows), (3, 0));
+    }
+
+    #[test]
+    fn rows_off_the_simplex_are_counted_and_still_classified() {
+        let mut p = profile();
+        p.update(&rows(&[0.5, 0.1, 0.1, 1.5, -0.3, -0.2], None));
+        assert_eq!((p.predictions.invalid.not_normalised, p.predictions.invalid.out_of_range), (1, 1));
+        assert_eq!(p.predictions.class_counts, [2, 0, 0]);
+    }
+
+    #[test]
+    fn labels_without_predictions_or_features_are_counted_apart() {
+        let mut p = profile();
+        p.update(&Rows { count: 4, probabilities: None, features: None, labels: Some(Labels::Classes(&[0; 4])) });
+        assert_eq!((p.rows, p.quality.unjoined_label_rows), (0, 4));
+    }
+}

@@ -1,0 +1,126 @@
+//! What a model answered, over every row.
+
+use super::Spec;
+use crate::stats::{Columns, Moments, Prediction, Scalar, Validity, classify, with_view};
+use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
+
+/// Rows that are not what a row of probabilities should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invalid {
+    /// A probability is NaN: no class.
+    pub nan: u64,
+    /// A probability is ±∞: no class.
+    pub inf: u64,
+    /// A probability is below 0 or above 1; counted with the others all the same.
+    pub out_of_range: u64,
+    /// The row does not sum to 1; counted with the others all the same.
+    pub not_normalised: u64,
+}
+
+/// The answers of a period.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Predictions {
+    /// Rows with a probabilities section.
+    pub rows: u64,
+    /// Faulty rows among them.
+    pub invalid: Invalid,
+    /// Rows whose largest probability stands more than once.
+    pub tie_rows: u64,
+    /// Rows predicted as each class.
+    pub class_counts: Vec<u64>,
+    /// Of each class's probability, or each output.
+    pub probabilities: Moments,
+    /// One column: the largest probability of each valid row.
+    pub confidence: Moments,
+    /// One column: largest minus second largest.
+    pub margin: Moments,
+}
+
+/// What a batch in hand was classified as; kept for its memory.
+#[derive(Debug, Default)]
+pub(super) struct Classified {
+    /// Of each row; empty for a batch without predictions.
+    pub classes: Vec<Option<usize>>,
+    /// Of the rows with a class.
+    confidence: Vec<f64>,
+    margin: Vec<f64>,
+}
+
+impl Classified {
+    pub fn clear(&mut self) {
+        self.classes.clear();
+        self.confidence.clear();
+        self.margin.clear();
+    }
+
+    /// The class predicted for a row of the batch, if it had a valid prediction.
+    pub fn class(&self, row: usize) -> Option<usize> {
+        self.classes.get(row).copied().flatten()
+    }
+}
+
+impl Predictions {
+    /// Of `classes` classes or outputs.
+    pub(super) fn new(classes: usize) -> Predictions {
+        Predictions {
+            rows: 0,
+            invalid: Invalid::default(),
+            tie_rows: 0,
+            class_counts: vec![0; classes],
+            probabilities: Moments::new(classes),
+            confidence: Moments::new(1),
+            margin: Moments::new(1),
+        }
+    }
+
+    /// Whether it is for `classes` classes: what comes from a file may not be.
+    pub(super) fn fits(&self, classes: usize) -> bool {
+        self.class_counts.len() == classes
+            && self.probabilities.fits(classes)
+            && self.confidence.fits(1)
+            && self.margin.fits(1)
+    }
+
+    /// Adds a batch, and leaves in `classified` what its rows were classified as.
+    pub(super) fn update(&mut self, probabilities: &Columns<'_>, spec: &Spec, classified: &mut Classified) {
+        with_view!(probabilities, view => {
+            self.rows += view.nrows() as u64;
+            self.probabilities.update_typed(view);
+            if !spec.regression {
+                self.classify_rows(view, spec.threshold, classified);
+            }
+        });
+    }
+
+    fn classify_rows<T: Scalar>(&mut self, rows: &ArrayView2<'_, T>, threshold: f64, classified: &mut Classified) {
+        let check_sum = rows.ncols() > 1;
+        for row in rows.rows() {
+            let prediction = classify(row.iter().map(|p| p.widen()), threshold);
+            classified.classes.push(prediction.ok().map(|p| p.class));
+            match prediction {
+                Ok(p) => {
+                    self.count(&p);
+                    classified.confidence.push(p.confidence);
+                    classified.margin.push(p.margin);
+                    let off = (p.sum - 1.0).abs() > T::SUM_TOLERANCE;
+                    self.invalid.not_normalised += u64::from(check_sum && off);
+                }
+                Err(Validity::Nan) => self.invalid.nan += 1,
+                Err(Validity::Inf) => self.invalid.inf += 1,
+            }
+        }
+        update_column(&mut self.confidence, &classified.confidence);
+        update_column(&mut self.margin, &classified.margin);
+    }
+
+    fn count(&mut self, p: &Prediction) {
+        self.class_counts[p.class] += 1;
+        self.tie_rows += u64::from(p.tie);
+        self.invalid.out_of_range += u64::from(p.out_of_range);
+    }
+}
+
+fn update_column(moments: &mut Moments, values: &[f64]) {
+    moments.update_typed(&ArrayView2::from_shape((values.len(), 1), values).expect("one column"));
+}

@@ -1,0 +1,45 @@
+//! A batch as a profile sees it: rows in place, of whatever element type.
+
+use crate::stats::{self, Columns};
+use ndarray::ArrayView2;
+use std::ops::Range;
+
+/// A batch of rows, in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// Rows in every part.
+    pub count: usize,
+    /// count × classes (or outputs).
+    pub probabilities: Option<Columns<'a>>,
+    /// count × features.
+    pub features: Option<Columns<'a>>,
+    /// What was right.
+    pub labels: Option<Labels<'a>>,
+}
+
+/// What was right, in one of three encodings.
+#[derive(Clone, Copy, Debug)]
+pub enum Labels<'a> {
+    /// A class index per row, −1 = not known.
+    Classes(&'a [i32]),
+    /// A flag per row and class.
+    Sets(ArrayView2<'a, u8>),
+    /// A value per row and output, NaN = not known.
+    Targets(ArrayView2<'a, f64>),
+}
+
+impl<'a> Rows<'a> {
+    /// Some of the rows.
+    pub(super) fn slice(&self, range: Range<usize>) -> Rows<'a> {
+        Rows {
+            count: range.len(),
+            probabilities: self.probabilities.map(|columns| columns.rows(range.clone())),
+            features: self.features.map(|columns| columns.rows(range.clone())),
+            labels: self.labels.map(|labels| match labels {
+                Labels::Classes(labels) => Labels::Classes(&labels[range]),
+                Labels::Sets(sets) => Labels::Sets(stats::rows(sets, range)),
+                Labels::Targets(targets) => Labels::Targets(stats::rows(targets, range)),
+            }),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What the columns of a model mean.
+
+use serde::{Deserialize, Serialize};
+
+/// What the columns mean. Streams with equal specs are one model to the reports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The model's name.
+    pub model: String,
+    /// The model's version; may be empty.
+    pub version: String,
+    /// The first section holds outputs, not class probabilities.
+    pub regression: bool,
+    /// Two classes: class 1 is predicted when p₁ exceeds it.
+    pub threshold: f64,
+    /// Names of the classes, or of a regression's outputs.
+    pub classes: Vec<String>,
+    /// The features, in column order.
+    pub features: Vec<Feature>,
+}
+
+/// One feature column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// Values are codes to be counted, not quantities.
+    pub categorical: bool,
+}
+
+/// How many columns there are: what a profile's memory depends on.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "named by themselves")]
+pub struct Size {
+    pub classes: u64,
+    pub features: u64,
+    /// Of the features.
+    pub categorical: u64,
+}
+
+impl Spec {
+    /// How many columns there are.
+    pub fn size(&self) -> Size {
+        let categorical = self.features.iter().filter(|feature| feature.categorical).count() as u64;
+        Size { classes: self.classes.len() as u64, features: self.features.len() as u64, categorical }
+    }
+
+    /// An upper bound of its own memory in bytes: names, and what it takes to keep each.
+    pub fn bytes(&self) -> u64 {
+        const NAME: u64 = 64; // a String, a flag, and what the allocator adds
+        let names = self.classes.iter().chain(self.features.iter().map(|feature| &feature.name));
+        names.map(|name| name.len() as u64 + NAME).sum::<u64>() + 2 * (MOST_NAME + NAME)
+    }
+}
+
+/// Of a model or a version, in bytes.
+const MOST_NAME: u64 = 255;

@@ -1,0 +1,119 @@
+//! What one closed period said about one model: plain data, all that any sink ever sees.
+//!
+//! A statistic that is undefined is `None`, written as `null` beside a `reason`; it is never 0 or NaN. `docs/report.md` documents
+//! every field.
+
+mod features;
+mod labels;
+mod losses;
+mod predictions;
+mod summary;
+
+pub use features::{FeatureReport, ValueCount};
+pub use labels::{ClassQuality, Labels};
+pub use losses::Losses;
+pub use predictions::{ClassReport, Named, Predictions};
+pub use summary::Summary;
+
+use crate::period::{Period, utc};
+use crate::profile::{DROP_REASONS, MOST_INSTANCES, Profile, Spec};
+use crate::stats::MOST_CATEGORIES;
+use serde::Serialize;
+
+/// Changes when a field changes its meaning or goes away.
+pub const FORMAT: &str = "mlwatch.report/1";
+
+/// Names of the drop reasons, as the reports spell them.
+pub type DropReasons = [&'static str; DROP_REASONS];
+
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct Report {
+    pub format: &'static str,
+    pub model: String,
+    pub version: String,
+    pub task: &'static str,
+    pub instances: Vec<String>,
+    pub more_instances: bool,
+    #[serde(serialize_with = "utc")]
+    pub start: u64,
+    #[serde(serialize_with = "utc")]
+    pub end: u64,
+    pub period_seconds: f64,
+    pub partial: bool,
+    pub records: u64,
+    pub rows: u64,
+    pub sampled_rows: u64,
+    pub losses: Losses,
+    pub predictions: Option<Predictions>,
+    pub outputs: Option<Vec<Named>>,
+    pub features: Vec<FeatureReport>,
+    pub labels: Labels,
+}
+
+impl Report {
+    /// Reads everything out of a closed profile. Sorts the sample for its quantiles, so it takes its time: not for the tail's thread.
+    pub fn of(period: Period, profile: &Profile, drop_reasons: DropReasons) -> Report {
+        let spec = &profile.spec;
+        let has_predictions = !spec.classes.is_empty();
+        Report {
+            format: FORMAT,
+            model: spec.model.clone(),
+            version: spec.version.clone(),
+            task: if spec.regression { "regression" } else { "classification" },
+            instances: profile.instances.iter().cloned().collect(),
+            more_instances: profile.more_instances,
+            start: period.start_ns,
+            end: period.end_ns,
+            period_seconds: (period.end_ns - period.start_ns) as f64 / 1e9,
+            partial: period.partial,
+            records: profile.records,
+            rows: profile.rows,
+            sampled_rows: profile.sample.len(),
+            losses: losses::losses(profile, drop_reasons),
+            predictions: (has_predictions && !spec.regression).then(|| predictions::predictions(profile)),
+            outputs: (has_predictions && spec.regression).then(|| predictions::outputs(profile)),
+            features: features::features(profile),
+            labels: labels::labels(profile),
+        }
+    }
+}
+
+/// What a class, a feature and one of its values take in a report, besides their names.
+const CLASS_BYTES: u64 = 512;
+const FEATURE_BYTES: u64 = 512;
+const VALUE_BYTES: u64 = size_of::<ValueCount>() as u64;
+
+impl Report {
+    /// An upper bound of its memory in bytes.
+    pub fn bytes(&self) -> u64 {
+        let names = |names: &mut dyn Iterator<Item = &String>| names.map(|name| name.len() as u64).sum::<u64>();
+        let classes = || self.predictions.iter().flat_map(|predictions| &predictions.classes);
+        let outputs = || self.outputs.iter().flatten();
+        let values: u64 = self.features.iter().flat_map(|f| &f.values).map(|values| values.capacity() as u64).sum();
+        (classes().count() + outputs().count()) as u64 * CLASS_BYTES
+            + self.features.len() as u64 * FEATURE_BYTES
+            + values * VALUE_BYTES
+            + 2 * names(&mut classes().map(|class| &class.name))
+            + names(&mut outputs().map(|output| &output.name))
+            + names(&mut self.features.iter().map(|feature| &feature.name))
+            + names(&mut self.instances.iter())
+            + 4096
+    }
+
+    /// The same for any report of a model.
+    pub fn bytes_at_most(spec: &Spec) -> u64 {
+        let size = spec.size();
+        let values = size.categorical * 2 * MOST_CATEGORIES as u64 * VALUE_BYTES;
+        let instances = (MOST_INSTANCES * MAX_NAME) as u64;
+        size.classes * CLASS_BYTES + size.features * FEATURE_BYTES + values + 2 * spec.bytes() + instances + 4096
+    }
+}
+
+/// Of an instance, in bytes.
+const MAX_NAME: usize = 255;
+
+/// A share, where there is a whole.
+fn frequency(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
