@@ -5,19 +5,27 @@
 
 #![forbid(unsafe_code)]
 
+mod bins;
 mod categories;
+mod divergence;
 mod moments;
 mod outcomes;
 mod predictions;
 mod quantiles;
 mod reservoir;
+mod significance;
+mod steps;
 
+pub use bins::{BinCounts, Edges, MOST_EDGES};
 pub use categories::{Categories, MOST_CATEGORIES};
+pub use divergence::{Chi2, Contingency, Noisy};
 pub use moments::{Moment, Moments};
 pub use outcomes::{ClassOutcomes, Outcomes};
 pub use predictions::{Prediction, Validity, classify};
 pub use quantiles::{Quantiles, quantile_sorted};
 pub use reservoir::{Reservoir, RowStore};
+pub use significance::{benjamini_hochberg, chi2_p, kolmogorov_p, normal_p, two_proportion_z};
+pub use steps::{Distance, MOST_STEPS, Steps};
 
 use half::{bf16, f16};
 use ndarray::{ArrayView2, Axis, Slice};

@@ -1,0 +1,204 @@
+//! How far two sets of counts over the same bins are apart, and how much of that is chance.
+//!
+//! p is the reference's share of a bin, q the current one, N and M the current and the reference's totals. Chance: if both come from
+//! one distribution, (q − p)² / p summed over the bins is χ² with B − 1 degrees of freedom times 1/N + 1/M, to first order; PSI is the
+//! same, the squared Hellinger distance and the Jensen-Shannon divergence (in nats) are an eighth of it.
+
+use super::significance::chi2_p;
+
+/// A measure, and how many standard deviations it lies above what chance alone gives on average.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the type says it")]
+pub struct Noisy {
+    pub value: f64,
+    pub z: f64,
+}
+
+/// Two sets of counts over the same bins.
+#[derive(Clone, Copy, Debug)]
+pub struct Contingency<'a> {
+    reference: &'a [u64],
+    current: &'a [u64],
+    reference_total: f64,
+    current_total: f64,
+}
+
+/// Bins whose expected counts are below are pooled for χ².
+const LEAST_EXPECTED: f64 = 5.0;
+
+/// χ² of homogeneity.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "named by themselves")]
+pub struct Chi2 {
+    pub statistic: f64,
+    pub degrees: u64,
+    pub p: f64,
+}
+
+impl<'a> Contingency<'a> {
+    /// `None` without two bins, or where one side has counted nothing.
+    pub fn new(reference: &'a [u64], current: &'a [u64]) -> Option<Contingency<'a>> {
+        assert_eq!(reference.len(), current.len(), "the same bins");
+        let total = |counts: &[u64]| counts.iter().fold(0u64, |sum, n| sum.saturating_add(*n)) as f64;
+        let (reference_total, current_total) = (total(reference), total(current));
+        let defined = reference.len() >= 2 && reference_total > 0.0 && current_total > 0.0;
+        defined.then_some(Contingency { reference, current, reference_total, current_total })
+    }
+
+    /// (p, q) of each bin, with `pseudo` added to every count.
+    fn shares(&self, pseudo: f64) -> impl Iterator<Item = (f64, f64)> + '_ {
+        let more = pseudo * self.reference.len() as f64;
+        let (p_total, q_total) = (self.reference_total + more, self.current_total + more);
+        let shares = self.reference.iter().zip(self.current);
+        shares.map(move |(&p, &q)| ((p as f64 + pseudo) / p_total, (q as f64 + pseudo) / q_total))
+    }
+
+    /// 1/N + 1/M.
+    fn scale(&self) -> f64 {
+        1.0 / self.current_total + 1.0 / self.reference_total
+    }
+
+    /// Of a measure that is to first order distributed as χ² · (1/N + 1/M).
+    fn z(&self, like_chi2: f64) -> f64 {
+        let degrees = self.reference.len() as f64 - 1.0;
+        (like_chi2 - degrees * self.scale()) / ((2.0 * degrees).sqrt() * self.scale())
+    }
+
+    /// Population stability index Σ(q − p) ln(q/p), half a count added to every bin on both sides (Jeffreys' prior), so that an empty
+    /// bin is no infinity.
+    pub fn psi(&self) -> Noisy {
+        let value = self.psi_with(0.5);
+        Noisy { value, z: self.z(value) }
+    }
+
+    fn psi_with(&self, pseudo: f64) -> f64 {
+        self.shares(pseudo).map(|(p, q)| (q - p) * (q / p).ln()).sum()
+    }
+
+    /// Jensen-Shannon distance √JSD to base 2, in [0, 1] (Lin 1991; Endres and Schindelin 2003).
+    pub fn jensen_shannon(&self) -> Noisy {
+        let part = |x: f64, m: f64| if x > 0.0 { x * (x / m).ln() } else { 0.0 };
+        let nats: f64 =
+            self.shares(0.0).map(|(p, q)| part(p, (p + q) / 2.0) + part(q, (p + q) / 2.0)).sum::<f64>() / 2.0;
+        let nats = nats.max(0.0);
+        Noisy { value: (nats / std::f64::consts::LN_2).sqrt().min(1.0), z: self.z(8.0 * nats) }
+    }
+
+    /// Hellinger distance √(1 − Σ√(pq)), in [0, 1].
+    pub fn hellinger(&self) -> Noisy {
+        // Half the sum of (√q − √p)² is the same, and keeps its digits where the two are nearly equal.
+        let squared: f64 = self.shares(0.0).map(|(p, q)| (q.sqrt() - p.sqrt()).powi(2)).sum::<f64>() / 2.0;
+        Noisy { value: squared.sqrt().min(1.0), z: self.z(8.0 * squared) }
+    }
+
+    /// Largest |q − p| of a bin, in [0, 1]; z is the largest of the bins' two-proportion z.
+    pub fn l_infinity(&self) -> Noisy {
+        let value = self.shares(0.0).map(|(p, q)| (q - p).abs()).fold(0.0, f64::max);
+        let both = self.reference_total + self.current_total;
+        let z = self.shares(0.0).map(|(p, q)| {
+            let pooled = (p * self.reference_total + q * self.current_total) / both;
+            let deviation = (pooled * (1.0 - pooled) * self.scale()).sqrt();
+            if deviation > 0.0 { (q - p).abs() / deviation } else { 0.0 }
+        });
+        Noisy { value, z: z.fold(0.0, f64::max) }
+    }
+
+    /// χ² of the 2 × B table; bins that are expected to hold fewer than 5 on either side are pooled into one. `None` if fewer than two
+    /// are left.
+    pub fn chi2(&self) -> Option<Chi2> {
+        let both = self.reference_total + self.current_total;
+        let expected = |cells: [f64; 2]| {
+            let in_bin = cells[0] + cells[1];
+            [in_bin * self.reference_total / both, in_bin * self.current_total / both]
+        };
+        let (mut pooled, mut cells) = ([0.0; 2], Vec::with_capacity(self.reference.len()));
+        for (&p, &q) in self.reference.iter().zip(self.current) {
+            let cell = [p as f64, q as f64];
+            if expected(cell).iter().any(|e| *e < LEAST_EXPECTED) {
+                pooled = [pooled[0] + cell[0], pooled[1] + cell[1]];
+            } else {
+                cells.push(cell);
+            }
+        }
+        if pooled[0] + pooled[1] > 0.0 {
+            cells.push(pooled);
+        }
+        let degrees = cells.len().checked_sub(2)? as u64 + 1;
+        let distance = |cell: [f64; 2]| {
+            let expected = expected(cell);
+            (cell[0] - expected[0]).powi(2) / expected[0] + (cell[1] - expected[1]).powi(2) / expected[1]
+        };
+        let statistic = cells.into_iter().map(distance).sum();
+        Some(Chi2 { statistic, degrees, p: chi2_p(statistic, degrees) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DICE: [[u64; 6]; 2] = [[16, 18, 16, 14, 12, 12], [16, 16, 16, 16, 16, 8]];
+    const HISTOGRAMS: [[u64; 10]; 2] =
+        [[11, 32, 58, 97, 114, 82, 59, 34, 10, 3], [7, 30, 55, 95, 99, 102, 65, 34, 10, 3]];
+
+    fn assert_near(got: f64, want: f64, within: f64) {
+        assert!((got - want).abs() <= within, "{got}, want {want}");
+    }
+
+    /// Reproduced with scipy, Evidently's and Deepchecks' formulas.
+    #[test]
+    fn agree_with_published_numbers() {
+        let dice = Contingency::new(&DICE[0], &DICE[1]).unwrap();
+        assert_near(dice.hellinger().value, 0.068_127_74, 5e-9);
+        assert_near(dice.l_infinity().value, 0.04545, 5e-6);
+        assert_near(dice.psi_with(0.0), 0.037218, 5e-7);
+        assert_near(dice.jensen_shannon().value, 0.081734, 5e-7);
+        let chi2 = dice.chi2().unwrap();
+        assert_near(chi2.statistic, 1.62241, 5e-6);
+        assert_near(chi2.p, 0.89853, 5e-6);
+        assert_eq!(chi2.degrees, 5);
+        let histograms = Contingency::new(&HISTOGRAMS[0], &HISTOGRAMS[1]).unwrap();
+        assert_near(histograms.psi_with(0.0), 0.01840073, 5e-9);
+        assert_near(histograms.hellinger().value, 0.04792539, 5e-9);
+    }
+
+    #[test]
+    fn small_bins_are_pooled_for_chi2() {
+        let pooled = Contingency::new(&[50, 50, 1, 2], &[40, 60, 2, 1]).unwrap().chi2().unwrap();
+        let by_hand = Contingency::new(&[50, 50, 3], &[40, 60, 3]).unwrap().chi2().unwrap();
+        assert_eq!(pooled, by_hand);
+        assert_eq!(Contingency::new(&[1, 2], &[2, 1]).unwrap().chi2(), None);
+    }
+
+    #[test]
+    fn of_one_bin_or_of_nothing_are_undefined() {
+        assert!(Contingency::new(&[5], &[5]).is_none());
+        assert!(Contingency::new(&[0, 0], &[5, 1]).is_none());
+        assert!(Contingency::new(&[5, 1], &[0, 0]).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn are_zero_between_equals_and_symmetric(
+            counts in proptest::collection::vec((0..500u64, 0..500u64), 2..12),
+        ) {
+            let (p, q): (Vec<u64>, Vec<u64>) = counts.into_iter().unzip();
+            if let Some(same) = Contingency::new(&p, &p) {
+                prop_assert_eq!((same.psi().value, same.jensen_shannon().value, same.hellinger().value), (0.0, 0.0, 0.0));
+            }
+            if let (Some(there), Some(back)) = (Contingency::new(&p, &q), Contingency::new(&q, &p)) {
+                for (a, b) in [
+                    (there.psi(), back.psi()),
+                    (there.jensen_shannon(), back.jensen_shannon()),
+                    (there.hellinger(), back.hellinger()),
+                    (there.l_infinity(), back.l_infinity()),
+                ] {
+                    prop_assert!((a.value - b.value).abs() <= 1e-12 && (a.z - b.z).abs() <= 1e-9 * a.z.abs().max(1.0));
+                    prop_assert!(a.value >= 0.0 && a.z.is_finite());
+                }
+                prop_assert!(there.jensen_shannon().value <= 1.0 && there.hellinger().value <= 1.0);
+            }
+        }
+    }
+}
