@@ -8,6 +8,7 @@
 //! - [`stats`]: pure accumulators and functions over slices and views. Never meets `ring`.
 //! - [`period`]: when a period opens and closes.
 //! - [`profile`]: everything known about one model over one period.
+//! - [`reference`]: the profile others are compared with, and the directory it lies in.
 //! - [`report`]: a closed period as plain data; all that a sink sees.
 //! - [`sink`]: where reports go.
 //! - [`pipeline`]: the loop that introduces them to each other.
@@ -25,6 +26,7 @@ pub mod log;
 pub mod period;
 pub mod pipeline;
 pub mod profile;
+pub mod reference;
 pub mod report;
 pub mod ring;
 pub mod shutdown;

@@ -1,5 +1,6 @@
 //! Everything known about one model over one period: exact statistics over every row, and a sample of whole rows.
 
+mod bins;
 mod features;
 mod losses;
 mod predictions;
@@ -8,6 +9,7 @@ mod rows;
 mod sample;
 mod spec;
 
+pub use bins::{Bins, Frozen};
 pub use features::Features;
 pub use losses::{DROP_REASONS, Losses};
 pub use predictions::{Invalid, Predictions};
@@ -50,6 +52,8 @@ pub struct Profile {
     pub features: Features,
     /// How right it was.
     pub quality: Quality,
+    /// The rows in the bins of a reference, if there is one.
+    pub bins: Option<Bins>,
     /// Some of the rows.
     pub sample: Sample,
     #[serde(skip)]
@@ -69,15 +73,21 @@ impl Profile {
             predictions: Predictions::new(classes),
             features: Features::new(&spec.features),
             quality: Quality::new(classes),
+            bins: None,
             sample: Sample::new(&spec, reservoir_rows, seed),
             classified: Classified::default(),
             spec,
         }
     }
 
+    /// The same, counting in the bins of a reference as well.
+    pub fn counting_in(self, frozen: Option<&Frozen>) -> Profile {
+        Profile { bins: frozen.map(Bins::new), ..self }
+    }
+
     /// An upper bound of a profile's memory in bytes, the sample's values taking `value_bytes` each.
     pub fn bytes(size: Size, reservoir_rows: u64, value_bytes: u64) -> u64 {
-        const COLUMN: u64 = 160; // a Moment, its pending sums and shift, an Outcomes entry
+        const COLUMN: u64 = 160 + 88; // a Moment, its pending sums and shift, an Outcomes entry, counts above 11 edges
         const FIXED: u64 = 48 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES; // scratch, names, slots
         const CATEGORIES: u64 = 256 * 40; // BTreeMap entries with their share of the nodes
         let columns = size.classes + size.features;
@@ -133,16 +143,28 @@ impl Profile {
         self.classified.clear();
         if let Some(probabilities) = &rows.probabilities {
             self.predictions.update(probabilities, &self.spec, &mut self.classified);
+            if let Some(bins) = &mut self.bins {
+                bins.count_predictions(probabilities, &self.classified);
+            }
         }
         if let Some(features) = &rows.features {
             self.features.update(features);
+            if let Some(bins) = &mut self.bins {
+                bins.features.update(features);
+            }
         }
         if let Some(labels) = rows.labels {
             self.quality.update(labels, self.spec.classes.len(), &self.classified);
         }
     }
 
-    /// What was serialized, once more in use, with an empty sample still to be filled. `None` if it does not belong to `spec`.
+    /// Goes on counting in the bins of a reference, if they are still the same; without any, if not.
+    pub fn revive_bins(&mut self, frozen: Option<&Frozen>) {
+        self.bins = self.bins.take().zip(frozen).and_then(|(bins, frozen)| bins.revived(frozen));
+    }
+
+    /// What was serialized, once more in use, with an empty sample still to be filled. Its bins want
+    /// [`revive_bins`](Self::revive_bins). `None` if it does not belong to `spec`.
     pub fn revived(mut self, spec: Arc<Spec>) -> Option<Profile> {
         let classes = spec.classes.len();
         let fits = self.predictions.fits(classes) && self.quality.fits(classes) && self.features.fits(&spec.features);

@@ -43,8 +43,9 @@ pub(super) struct Classified {
     /// Of each row; empty for a batch without predictions.
     pub classes: Vec<Option<usize>>,
     /// Of the rows with a class.
-    confidence: Vec<f64>,
-    margin: Vec<f64>,
+    pub confidence: Vec<f64>,
+    /// Of the same rows.
+    pub margin: Vec<f64>,
 }
 
 impl Classified {

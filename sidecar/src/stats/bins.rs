@@ -153,7 +153,7 @@ mod tests {
         #[test]
         fn equal_comparing_one_by_one_whatever_the_type(
             columns in 1..40usize,
-            values in proptest::collection::vec(value(), 1..2000),
+            values in proptest::collection::vec(value(), 1..600),
             mut edges in proptest::collection::vec(prop_oneof![(-8i32..8).prop_map(|x| f64::from(x) / 4.0), Just(0.1)], 0..MOST_EDGES),
         ) {
             edges.sort_by(f64::total_cmp);

@@ -1,0 +1,77 @@
+//! A period's rows counted in the bins that a reference has frozen.
+
+use super::predictions::Classified;
+use crate::stats::{BinCounts, Columns, Edges};
+use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The edges of a reference, in the order of a spec's columns.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    /// Which reference.
+    pub reference: u32,
+    /// Of each class's probability, or each output.
+    pub probabilities: Arc<Edges>,
+    /// Of each feature.
+    pub features: Arc<Edges>,
+    /// One column.
+    pub confidence: Arc<Edges>,
+    /// One column.
+    pub margin: Arc<Edges>,
+}
+
+/// Counts in the bins of one reference.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Bins {
+    reference: u32,
+    /// Of each class's probability, or each output.
+    pub probabilities: BinCounts,
+    /// Of each feature; nothing for categorical ones.
+    pub features: BinCounts,
+    /// Of the rows with a class.
+    pub confidence: BinCounts,
+    /// Of the rows with a class.
+    pub margin: BinCounts,
+}
+
+impl Bins {
+    pub(super) fn new(frozen: &Frozen) -> Bins {
+        Bins {
+            reference: frozen.reference,
+            probabilities: BinCounts::new(frozen.probabilities.clone()),
+            features: BinCounts::new(frozen.features.clone()),
+            confidence: BinCounts::new(frozen.confidence.clone()),
+            margin: BinCounts::new(frozen.margin.clone()),
+        }
+    }
+
+    /// Which reference froze them.
+    pub fn reference(&self) -> u32 {
+        self.reference
+    }
+
+    /// What was serialized, once more in use. `None` if another reference froze them.
+    pub(super) fn revived(self, frozen: &Frozen) -> Option<Bins> {
+        if self.reference != frozen.reference {
+            return None;
+        }
+        Some(Bins {
+            reference: self.reference,
+            probabilities: self.probabilities.with_edges(frozen.probabilities.clone())?,
+            features: self.features.with_edges(frozen.features.clone())?,
+            confidence: self.confidence.with_edges(frozen.confidence.clone())?,
+            margin: self.margin.with_edges(frozen.margin.clone())?,
+        })
+    }
+
+    pub(super) fn count_predictions(&mut self, probabilities: &Columns<'_>, classified: &Classified) {
+        self.probabilities.update(probabilities);
+        self.confidence.update(&one_column(&classified.confidence));
+        self.margin.update(&one_column(&classified.margin));
+    }
+}
+
+fn one_column(values: &[f64]) -> Columns<'_> {
+    Columns::F64(ArrayView2::from_shape((values.len(), 1), values).expect("one column"))
+}

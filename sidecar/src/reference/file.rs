@@ -1,0 +1,197 @@
+//! A reference on disk: magic, CRC-32C of the body (little-endian), then the body as postcard writes it.
+//!
+//! The same profile gives the same bytes. The checksum is the reference's id.
+
+use super::{Column, Reference};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use thiserror::Error;
+
+/// The last digit is the version: another one is another layout.
+const MAGIC: &[u8; 8] = b"MLWREF01";
+const HEADER: usize = MAGIC.len() + size_of::<u32>();
+/// Of a file: 8,000 features with a thousand steps each.
+pub const MOST_BYTES: u64 = 128 << 20;
+
+/// Why a file is no reference.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages document them")]
+pub enum FileError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it has more than {MOST_BYTES} bytes, which no reference has")]
+    TooLarge,
+    #[error("it is no reference: make one with `mlwatch reference build`")]
+    NoReference,
+    #[error("it is a reference of format {0:?}, this version reads {MAGIC:?}: make it anew, or upgrade")]
+    Version(String),
+    #[error("its checksum is wrong: it was damaged or cut short")]
+    Checksum,
+    #[error("its content contradicts itself: it was not written by mlwatch")]
+    Unsound,
+}
+
+impl FileError {
+    /// For counting.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            FileError::Io(_) => "io",
+            FileError::TooLarge => "too_large",
+            FileError::NoReference => "not_a_reference",
+            FileError::Version(_) => "version",
+            FileError::Checksum => "checksum",
+            FileError::Unsound => "unsound",
+        }
+    }
+}
+
+impl Reference {
+    pub(super) fn checksum(&self) -> u32 {
+        crc32c::crc32c(&self.body())
+    }
+
+    fn body(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("plain data")
+    }
+
+    /// The bytes of its file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let body = self.body();
+        [MAGIC, crc32c::crc32c(&body).to_le_bytes().as_slice(), &body].concat()
+    }
+
+    /// What a file says, distrusted.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Reference, FileError> {
+        let (header, body) = bytes.split_at_checked(HEADER).ok_or(FileError::NoReference)?;
+        let (magic, crc) = header.split_at(MAGIC.len());
+        if magic[..6] != MAGIC[..6] {
+            return Err(FileError::NoReference);
+        }
+        if magic != MAGIC {
+            return Err(FileError::Version(String::from_utf8_lossy(magic).into_owned()));
+        }
+        let id = crc32c::crc32c(body);
+        if crc != id.to_le_bytes() {
+            return Err(FileError::Checksum);
+        }
+        let (mut reference, rest) = postcard::take_from_bytes::<Reference>(body).map_err(|_| FileError::Unsound)?;
+        if !rest.is_empty() || !reference.is_sound() {
+            return Err(FileError::Unsound);
+        }
+        reference.id = id;
+        Ok(reference)
+    }
+
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Reference, FileError> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST_BYTES {
+            return Err(FileError::TooLarge);
+        }
+        Reference::from_bytes(&bytes)
+    }
+
+    /// Writes a file, whole or not at all.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let written = File::create(&partial).and_then(|mut file| {
+            file.write_all(&self.to_bytes())?;
+            file.sync_all()
+        });
+        let renamed = written.and_then(|()| std::fs::rename(&partial, path));
+        if renamed.is_err() {
+            let _ = std::fs::remove_file(&partial);
+        }
+        renamed
+    }
+
+    fn is_sound(&self) -> bool {
+        let classified = !self.regression && !self.probabilities.is_empty();
+        let columns = [&self.probabilities, &self.features].into_iter().flatten();
+        let rows = [&self.confidence, &self.margin];
+        let same_classes = |counts: &[(String, u64)]| counts.is_empty() || counts.len() == self.probabilities.len();
+        columns.chain(rows.into_iter().flatten()).all(Column::is_sound)
+            && rows.iter().all(|column| column.is_some() == classified)
+            && same_classes(&self.predicted)
+            && same_classes(&self.actual)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Feature, Profile, Rows, Spec};
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn reference() -> Reference {
+        let feature = |name: &str, categorical| Feature { name: name.into(), categorical };
+        let spec = Spec {
+            model: "m".into(),
+            version: "7".into(),
+            threshold: 0.5,
+            classes: ["a", "b"].map(String::from).to_vec(),
+            features: vec![feature("x", false), feature("plan", true)],
+            ..Spec::default()
+        };
+        let mut profile = Profile::new(Arc::new(spec), 100, 1);
+        for i in 0..300 {
+            let (p, features) = (f64::from(i % 11) / 10.0, [f64::from(i) * 0.1, f64::from(i % 3)]);
+            let (proba, labels) = ([1.0 - p, p], [i % 2]);
+            profile.update(&Rows {
+                count: 1,
+                probabilities: Some(Columns::F64(ArrayView2::from_shape((1, 2), &proba).unwrap())),
+                features: Some(Columns::F64(ArrayView2::from_shape((1, 2), &features).unwrap())),
+                labels: Some(crate::profile::Labels::Classes(&labels)),
+            });
+        }
+        Reference::of(&profile)
+    }
+
+    #[test]
+    fn a_file_says_what_was_saved_under_the_same_id() {
+        let (dir, reference) = (tempfile::tempdir().unwrap(), reference());
+        let path = dir.path().join("m.mlwref");
+        reference.save(&path).unwrap();
+        let loaded = Reference::load(&path).unwrap();
+        assert_eq!((&loaded, loaded.id()), (&reference, reference.id()));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+        assert_eq!(loaded.predicted.iter().map(|(_, n)| n).sum::<u64>(), 300);
+        assert_eq!(loaded.actual, [("a".to_owned(), 150), ("b".to_owned(), 150)]);
+    }
+
+    #[test]
+    fn another_format_is_named_and_told_from_another_file() {
+        let mut bytes = reference().to_bytes();
+        bytes[7] = b'2';
+        assert!(matches!(Reference::from_bytes(&bytes), Err(FileError::Version(version)) if version == "MLWREF02"));
+        assert!(matches!(Reference::from_bytes(b"model,age\n"), Err(FileError::NoReference)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_byte_is_found(at in any::<prop::sample::Index>(), xor in 1..=255u8) {
+            let mut bytes = reference().to_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] ^= xor;
+            prop_assert!(Reference::from_bytes(&bytes).is_err());
+        }
+
+        #[test]
+        fn a_forged_checksum_makes_no_unsound_reference(at in any::<prop::sample::Index>(), xor in 1..=255u8) {
+            let mut bytes = reference().to_bytes();
+            let at = HEADER + at.index(bytes.len() - HEADER);
+            bytes[at] ^= xor;
+            let crc = crc32c::crc32c(&bytes[HEADER..]);
+            bytes[8..HEADER].copy_from_slice(&crc.to_le_bytes());
+            if let Ok(reference) = Reference::from_bytes(&bytes) {
+                prop_assert!(reference.is_sound());
+            }
+        }
+    }
+}

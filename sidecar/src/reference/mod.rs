@@ -1,0 +1,149 @@
+//! The profile that others are compared with: frozen bins, steps of each column's distribution, moments and class counts.
+//!
+//! It is made once, from a profile, and never changes: whatever is compared with it is counted in the same bins.
+
+mod columns;
+mod file;
+mod library;
+
+pub use columns::{Categorical, Column, Numerical, Shape};
+pub use file::{FileError, MOST_BYTES};
+pub use library::{Library, LibraryError, Watch};
+
+use crate::profile::{Frozen, Profile, Spec};
+use crate::stats::{Edges, Moments, classify};
+use serde::{Deserialize, Serialize};
+
+/// What a model was like when all was well.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Checksum of its file.
+    #[serde(skip)]
+    id: u32,
+    /// Of this model.
+    pub model: String,
+    /// Of this version; empty: of any.
+    pub version: String,
+    /// The first section holds outputs, not class probabilities.
+    pub regression: bool,
+    /// Two classes: class 1 is predicted when p₁ exceeds it.
+    pub threshold: f64,
+    /// Rows it was made from.
+    pub rows: u64,
+    /// Rows predicted as each class, by name.
+    pub predicted: Vec<(String, u64)>,
+    /// Rows whose label is each class; empty without labels.
+    pub actual: Vec<(String, u64)>,
+    /// Of each class's probability, or each output.
+    pub probabilities: Vec<Column>,
+    /// Of the largest probability of a row, and its distance to the second largest; `None` for a regression or without classes.
+    pub confidence: Option<Column>,
+    /// Largest minus second largest.
+    pub margin: Option<Column>,
+    /// Of each feature.
+    pub features: Vec<Column>,
+}
+
+impl Reference {
+    /// Freezes a profile. Bins and steps are those of its sample, moments are over every row.
+    pub fn of(profile: &Profile) -> Reference {
+        let spec = &profile.spec;
+        let classified = !spec.regression && !spec.classes.is_empty();
+        let (confidence, margin) = confidence_and_margin(profile);
+        let of_rows = |name, moments: &Moments, sample| Column::numerical(name, &moments.columns()[0], sample);
+        let predictions = &profile.predictions;
+        let mut reference = Reference {
+            id: 0,
+            model: spec.model.clone(),
+            version: spec.version.clone(),
+            regression: spec.regression,
+            threshold: spec.threshold,
+            rows: profile.rows,
+            predicted: if classified { named(spec, predictions.class_counts.iter().copied()) } else { Vec::new() },
+            actual: if profile.quality.outcomes.rows() > 0 {
+                named(spec, profile.quality.outcomes.classes().map(|class| class.support))
+            } else {
+                Vec::new()
+            },
+            probabilities: probabilities(profile),
+            confidence: classified.then(|| of_rows("confidence", &predictions.confidence, confidence)),
+            margin: classified.then(|| of_rows("margin", &predictions.margin, margin)),
+            features: features(profile),
+        };
+        reference.id = reference.checksum();
+        reference
+    }
+
+    /// What reports call it.
+    pub fn id(&self) -> String {
+        format!("{:08x}", self.id)
+    }
+
+    /// The feature of this name, if it is of the same kind.
+    pub fn feature(&self, name: &str, categorical: bool) -> Option<&Column> {
+        let found = self.features.iter().find(|column| column.name == name)?;
+        (matches!(found.shape, Shape::Categorical(_)) == categorical).then_some(found)
+    }
+
+    /// The class's probability, or the output of this name.
+    pub fn probability(&self, name: &str) -> Option<&Column> {
+        self.probabilities.iter().find(|column| column.name == name)
+    }
+
+    /// The bins in which profiles of `spec` are to be counted: columns are matched by name and kind.
+    pub fn frozen(&self, spec: &Spec) -> Frozen {
+        let one = |column: &Option<Column>| Edges::new(&[column.as_ref().map_or(&[], Column::edges)]);
+        let probabilities: Vec<&[f64]> =
+            spec.classes.iter().map(|name| self.probability(name).map_or(&[][..], Column::edges)).collect();
+        let features = spec.features.iter();
+        let features: Vec<&[f64]> = features
+            .map(|feature| self.feature(&feature.name, feature.categorical).map_or(&[][..], Column::edges))
+            .collect();
+        Frozen {
+            reference: self.id,
+            probabilities: Edges::new(&probabilities).into(),
+            features: Edges::new(&features).into(),
+            confidence: one(&self.confidence).into(),
+            margin: one(&self.margin).into(),
+        }
+    }
+
+    /// Whether a profile was counted in its bins.
+    pub fn froze(&self, profile: &Profile) -> bool {
+        profile.bins.as_ref().is_some_and(|bins| bins.reference() == self.id)
+    }
+}
+
+fn named(spec: &Spec, counts: impl Iterator<Item = u64>) -> Vec<(String, u64)> {
+    spec.classes.iter().cloned().zip(counts).collect()
+}
+
+fn confidence_and_margin(profile: &Profile) -> (Vec<f64>, Vec<f64>) {
+    let (mut confidence, mut margin) = (Vec::new(), Vec::new());
+    profile.sample.probabilities.for_each_row(|row| {
+        if let Ok(p) = classify(row.iter().copied(), profile.spec.threshold) {
+            confidence.push(p.confidence);
+            margin.push(p.margin);
+        }
+    });
+    (confidence, margin)
+}
+
+fn probabilities(profile: &Profile) -> Vec<Column> {
+    let moments = profile.predictions.probabilities.columns();
+    let columns = profile.spec.classes.iter().zip(moments).enumerate();
+    columns
+        .map(|(k, (name, moment))| Column::numerical(name, &moment, profile.sample.probabilities.finite_column(k)))
+        .collect()
+}
+
+fn features(profile: &Profile) -> Vec<Column> {
+    let moments = profile.features.moments.columns();
+    let columns = profile.spec.features.iter().zip(moments).zip(&profile.features.categories).enumerate();
+    columns
+        .map(|(j, ((feature, moment), categories))| match categories {
+            Some(categories) => Column::categorical(&feature.name, &moment, categories),
+            None => Column::numerical(&feature.name, &moment, profile.sample.features.finite_column(j)),
+        })
+        .collect()
+}
