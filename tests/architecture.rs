@@ -9,7 +9,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["cli", "log"]),
     ("lib", &[]),
     ("cli", &["config", "pipeline", "ring", "shutdown", "sink"]),
-    ("config", &["period", "pipeline", "sink"]),
+    ("config", &["period", "pipeline", "report", "sink"]),
     (
         "pipeline",
         &["checkpoint", "health", "period", "profile", "reference", "report", "ring", "shutdown", "sink", "stats"],

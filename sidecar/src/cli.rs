@@ -52,6 +52,9 @@ struct Run {
     /// Directory for what must survive a crash of the sidecar [default: checkpoint in the output directory]
     #[arg(long, env = "MLWATCH_CHECKPOINT")]
     checkpoint: Option<PathBuf>,
+    /// Directory of the references (*.mlwref) that reports are compared with, by model and version [default: none]
+    #[arg(long, env = "MLWATCH_REFERENCE")]
+    reference: Option<PathBuf>,
     /// Report formats [default: native]
     #[arg(long, env = "MLWATCH_FORMAT", value_enum, value_delimiter = ',')]
     format: Option<Vec<Format>>,
@@ -117,6 +120,8 @@ impl Run {
             reservoir: self.reservoir,
             output: self.output,
             checkpoint: self.checkpoint,
+            reference: self.reference,
+            drift: None,
             format: self.format,
             agent_id: self.agent_id,
             rotation: None,

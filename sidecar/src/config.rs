@@ -2,6 +2,7 @@
 
 use crate::period;
 use crate::pipeline::{self, Limits, MIN_PERIOD};
+use crate::report::DriftSettings;
 use crate::sink::{MlwatcherFiles, NativeFiles, Rotation, Sink};
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -42,6 +43,10 @@ pub struct Choices {
     pub output: Option<PathBuf>,
     /// Directory of the checkpoints.
     pub checkpoint: Option<PathBuf>,
+    /// Directory of the references.
+    pub reference: Option<PathBuf>,
+    /// When a difference from a reference counts as drift.
+    pub drift: Option<DriftSettings>,
     /// Formats to write.
     pub format: Option<Vec<Format>>,
     /// `agent_id` in MLWatcher's format.
@@ -102,6 +107,8 @@ impl Choices {
             reservoir: self.reservoir.or(other.reservoir),
             output: self.output.or(other.output),
             checkpoint: self.checkpoint.or(other.checkpoint),
+            reference: self.reference.or(other.reference),
+            drift: self.drift.or(other.drift),
             format: self.format.or(other.format),
             agent_id: self.agent_id.or(other.agent_id),
             rotation: self.rotation.or(other.rotation),
@@ -146,6 +153,8 @@ impl Choices {
                 period,
                 reservoir_rows: self.reservoir,
                 checkpoint: self.checkpoint.unwrap_or_else(|| output.join("checkpoint")),
+                reference: self.reference,
+                drift: self.drift.unwrap_or_default(),
                 limits,
             },
             output,

@@ -35,6 +35,15 @@ pub struct Health {
     pub quarantined: ByReason,
     pub reports_lost: u64,
     pub checkpoints: Checkpoints,
+    pub references: References,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct References {
+    pub loaded: u64,
+    pub bytes: u64,
+    pub refused: ByReason,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -71,6 +80,7 @@ impl Health {
             quarantined: ByReason::new(),
             reports_lost: 0,
             checkpoints: Checkpoints::default(),
+            references: References::default(),
         }
     }
 }

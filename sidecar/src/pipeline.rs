@@ -19,6 +19,8 @@ use crate::checkpoint::{Mark, RingId, Saved, Store};
 use crate::health::{self, Health};
 use crate::period::MOST_OPEN;
 use crate::profile::Profile;
+use crate::reference::{Library, Watch};
+use crate::report::DriftSettings;
 use crate::ring::wire::Identity;
 use crate::ring::{AtMost, Consumer, Found, OpenError, Schema, Segment};
 use crate::shutdown::Shutdown;
@@ -48,6 +50,10 @@ pub struct Settings {
     pub reservoir_rows: Option<u64>,
     /// What survives a SIGKILL lies here.
     pub checkpoint: PathBuf,
+    /// The references lie here, if there are any.
+    pub reference: Option<PathBuf>,
+    /// When a difference from a reference counts as drift.
+    pub drift: DriftSettings,
     /// What producers may ask for.
     pub limits: Limits,
 }
@@ -73,6 +79,10 @@ const MARKS_WAIT: Duration = Duration::from_secs(600);
 /// Waiting to be closed, and being closed, over all models.
 const PROFILES_CLOSING: u64 = closing::QUEUE as u64 + 1;
 
+/// What a reference takes at most for each byte of its file: its numbers in full, the old one while a new one is loaded, and its edges
+/// once more in the order of a model's columns.
+const REFERENCE: u64 = 12;
+
 /// Where closed periods go, to be committed before they are reported, and their checkpoints.
 struct Outlet<'a> {
     closed: &'a mut Vec<Closed>,
@@ -84,8 +94,13 @@ pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: 
     let (store, saved) = Store::open(&settings.checkpoint)?;
     info!(dir = %settings.dir.display(), exists = settings.dir.exists(), "waiting for rings");
     let sinks_count = sinks.count() as u64;
-    let (closing, closer) = closing::start(sinks, health_file)?;
+    let watched = settings.reference.clone().map(Watch::start).transpose().map_err(io::Error::other)?;
+    let (closing, closer) = closing::start(sinks, health_file, settings.drift)?;
     let mut tail = Tail::new(settings, closing, store, sinks_count);
+    if let Some((library, watch)) = watched {
+        tail.watch = Some(watch);
+        tail.take_references(library);
+    }
     tail.revive(saved);
     tail.run(|| shutdown.requested() || closer.is_finished());
     let Tail { closing, intakes, models, marks, store, .. } = tail;
@@ -170,6 +185,8 @@ struct Tail {
     sinks: u64,
     closing: Sender<ToClose>,
     store: Store,
+    library: Library,
+    watch: Option<Watch>,
 }
 
 impl Tail {
@@ -191,6 +208,8 @@ impl Tail {
             sinks,
             closing,
             store,
+            library: Library::default(),
+            watch: None,
         }
     }
 
@@ -204,7 +223,7 @@ impl Tail {
                 }
             }
             let mut out = Outlet { closed: &mut self.closed, store: &self.store };
-            let mut model = Model::revived(self.next_model, saved, self.started_ns, &mut out);
+            let mut model = Model::revived(self.next_model, saved, self.started_ns, &self.library, &mut out);
             if !self.suits(&model) {
                 info!(model = model.spec.model, "the settings have changed: its open periods are closed early");
                 model.close_all(&mut Outlet { closed: &mut self.closed, store: &self.store });
@@ -248,6 +267,7 @@ impl Tail {
         chores.busy |= moved;
         if chores.scan.is_due(now) {
             self.scan();
+            self.renew_references();
         }
         self.attach_for(MOST_ATTACHING);
         if chores.losses[usize::from(!chores.busy)].is_due(now) {
@@ -392,7 +412,9 @@ impl Tail {
         let of_each = (MOST_OPEN + MOST_WAITING) as u64;
         let open = bytes().fold(0u64, u64::saturating_add).saturating_mul(of_each);
         let closing = bytes().max().unwrap_or(0).saturating_mul(PROFILES_CLOSING);
-        names.saturating_add(open).saturating_add(closing).saturating_add(self.reports_at_most())
+        let references = self.library.bytes.saturating_mul(REFERENCE);
+        let all = [names, open, closing, self.reports_at_most(), references];
+        all.into_iter().fold(0, u64::saturating_add)
     }
 
     /// Reports that are made, that wait for each sink, and that it is writing, which takes their text as well.
@@ -415,6 +437,20 @@ impl Tail {
             intake.look_around(now, named, self.settings.limits.keep_abandoned, &mut self.health);
         }
         self.let_go();
+    }
+
+    /// Periods that are open stay with the reference they were opened with.
+    fn renew_references(&mut self) {
+        if let Some(library) = self.watch.as_ref().and_then(Watch::changed) {
+            self.take_references(library);
+        }
+    }
+
+    fn take_references(&mut self, library: Library) {
+        self.models.values_mut().for_each(|model| model.compare_with(&library));
+        let (loaded, bytes, refused) = (library.len() as u64, library.bytes, library.refused.clone());
+        self.health.references = health::References { loaded, bytes, refused };
+        self.library = library;
     }
 
     /// Opens what was found: usually all of it, so that backlogs are read side by side.
@@ -506,6 +542,7 @@ impl Tail {
         let (id, spec) = (self.next_model, intake::spec_of(schema));
         let mut model = Model::new(id, spec, period, rows.min(most), times, self.store.new_checkpoint());
         model.start_from(spent);
+        model.compare_with(&self.library);
         self.next_model += 1;
         self.models.insert(id, model);
         id

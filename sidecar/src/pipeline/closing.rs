@@ -4,11 +4,13 @@ use crate::checkpoint::Receipt;
 use crate::health::Health;
 use crate::period::Period;
 use crate::profile::Profile;
-use crate::report::Report;
+use crate::reference::Reference;
+use crate::report::{DriftSettings, Report};
 use crate::ring::wire;
 use crate::sink::{HealthFile, Sinks};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use tracing::warn;
 
@@ -26,26 +28,36 @@ pub struct Closed {
     pub model: u64,
     pub period: Period,
     pub profile: Profile,
+    /// In whose bins it was counted.
+    pub reference: Option<Arc<Reference>>,
     pub receipt: Option<Receipt>,
 }
 
 /// Ends when nobody can send any more. Its result is how many reports the sinks lost.
-pub fn start(sinks: Sinks, health_file: HealthFile) -> io::Result<(Sender<ToClose>, JoinHandle<u64>)> {
+pub fn start(
+    sinks: Sinks,
+    health_file: HealthFile,
+    drift: DriftSettings,
+) -> io::Result<(Sender<ToClose>, JoinHandle<u64>)> {
     let (closing, to_close) = bounded(QUEUE);
-    let work = move || close_all(&to_close, sinks, &health_file);
+    let work = move || close_all(&to_close, sinks, &health_file, &drift);
     Ok((closing, thread::Builder::new().name("closing".into()).spawn(work)?))
 }
 
-fn close_all(to_close: &Receiver<ToClose>, mut sinks: Sinks, health_file: &HealthFile) -> u64 {
+fn close_all(to_close: &Receiver<ToClose>, mut sinks: Sinks, health_file: &HealthFile, drift: &DriftSettings) -> u64 {
     let mut unwritable = false;
     for to_close in to_close {
         match to_close {
             ToClose::Period(closed) => {
-                let Closed { period, profile, receipt, .. } = *closed;
+                let Closed { period, profile, reference, receipt, .. } = *closed;
                 if let Some(receipt) = &receipt {
                     receipt.wait_until_committed();
                 }
-                sinks.send(Report::of(period, &profile, wire::DROP_REASON_NAMES), receipt);
+                let mut report = Report::of(period, &profile, wire::DROP_REASON_NAMES);
+                if let Some(reference) = reference {
+                    report = report.against(&profile, &reference, drift);
+                }
+                sinks.send(report, receipt);
             }
             ToClose::Health(mut health) => {
                 health.reports_lost = sinks.lost();

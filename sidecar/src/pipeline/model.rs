@@ -3,7 +3,8 @@
 use super::{Closed, Outlet};
 use crate::checkpoint::{Checkpoint, Mark, ModelState, Saved, Store};
 use crate::period::{Period, Periods, Timing};
-use crate::profile::{Losses, Profile, Rows, Size, Spec};
+use crate::profile::{Frozen, Losses, Profile, Rows, Size, Spec};
+use crate::reference::{Library, Reference};
 use crate::report::Report;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -45,15 +46,31 @@ struct Closing {
     waiting: usize,
     /// What its reports have cost the closing thread.
     spent: u64,
+    /// In whose bins periods to come will be counted.
+    next: Option<Arc<Compared>>,
+    /// In whose bins open periods are counted.
+    compared: Vec<Arc<Compared>>,
+}
+
+/// A reference, and its bins in the order of the model's columns.
+struct Compared {
+    reference: Arc<Reference>,
+    frozen: Frozen,
 }
 
 impl Closing {
+    fn reference_of(&self, profile: &Profile) -> Option<Arc<Reference>> {
+        let its = self.next.iter().chain(&self.compared).find(|compared| compared.reference.froze(profile));
+        its.map(|compared| compared.reference.clone())
+    }
+
     /// A period's end: into the checkpoint, and on to its report.
     fn take(&mut self, out: &mut Outlet, period: Period, mut profile: Profile) {
         let receipt = self.checkpoint.close(out.store, period, &mut profile);
         self.uncommitted |= receipt.is_some();
         self.waiting += 1;
-        out.closed.push(Closed { model: self.model, period, profile, receipt });
+        let reference = self.reference_of(&profile);
+        out.closed.push(Closed { model: self.model, period, profile, reference, receipt });
     }
 }
 
@@ -80,25 +97,52 @@ impl Model {
             value_bytes: 4,
             seed,
             changed: false,
-            closing: Closing { model: id, checkpoint, uncommitted: false, waiting: 0, spent: 0 },
+            closing: Closing {
+                model: id,
+                checkpoint,
+                uncommitted: false,
+                waiting: 0,
+                spent: 0,
+                next: None,
+                compared: Vec::new(),
+            },
         }
     }
 
     /// As a dead sidecar left it. What was closed and not delivered is handed over once more.
-    pub fn revived(id: u64, saved: Saved, started_ns: u64, out: &mut Outlet) -> Model {
-        let Saved { model, open, closed, checkpoint } = saved;
+    pub fn revived(id: u64, saved: Saved, started_ns: u64, library: &Library, out: &mut Outlet) -> Model {
+        let Saved { model, mut open, closed, checkpoint } = saved;
         let times = [started_ns, started_ns];
         let (spec, rows) = (model.spec.into_owned(), model.reservoir_rows);
         let mut revived = Model::new(id, spec, model.period, rows, times, checkpoint);
-        for (period, profile, receipt) in closed {
+        revived.compare_with(library);
+        let next = revived.closing.next.clone();
+        let frozen = next.as_deref().map(|compared| &compared.frozen);
+        for (period, mut profile, receipt) in closed {
+            profile.revive_bins(frozen);
             revived.closing.waiting += 1;
-            out.closed.push(Closed { model: id, period, profile, receipt: Some(receipt) });
+            let reference = revived.closing.reference_of(&profile);
+            out.closed.push(Closed { model: id, period, profile, reference, receipt: Some(receipt) });
         }
+        open.iter_mut().for_each(|(_, profile)| profile.revive_bins(frozen));
         if !revived.periods.revive(open, model.closed_before_ns) {
             warn!(model = revived.spec.model, "its checkpoint has periods that cannot have been open: given up");
         }
         revived.changed = true;
         revived
+    }
+
+    /// Periods that open from now on are counted in the bins of its reference in `library`, if there is one.
+    pub fn compare_with(&mut self, library: &Library) {
+        let reference = library.find(&self.spec.model, &self.spec.version);
+        let now = self.closing.next.as_ref().map(|next| next.reference.id());
+        if reference.map(|reference| reference.id()) != now {
+            let next = reference
+                .map(|reference| Compared { frozen: reference.frozen(&self.spec), reference: reference.clone() });
+            self.closing.compared.extend(self.closing.next.take());
+            self.closing.compared.retain(|compared| self.periods.open().any(|open| compared.reference.froze(open)));
+            self.closing.next = next.map(Arc::new);
+        }
     }
 
     /// What one of its profiles takes at most.
@@ -197,7 +241,11 @@ impl Model {
     /// The sample of a period is seeded by model and period: the same records give the same sample.
     fn opener(&self) -> impl Fn(u64) -> Profile + use<> {
         let (spec, rows, seed) = (self.spec.clone(), self.reservoir_rows, self.seed);
-        move |start_ns| Profile::new(spec.clone(), rows, seed ^ start_ns)
+        let next = self.closing.next.clone();
+        move |start_ns| {
+            let frozen = next.as_deref().map(|compared| &compared.frozen);
+            Profile::new(spec.clone(), rows, seed ^ start_ns).counting_in(frozen)
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Column {
         sample.sort_unstable_by(f64::total_cmp);
         // −0 would come before 0 and be another value in the bytes of a file.
         sample.iter_mut().for_each(|x| *x += 0.0);
-        let edges = edges(&sample);
+        let edges = edges(&sample, moment.min, moment.max);
         let shape = Numerical { counts: counts(&sample, &edges), steps: Steps::of_sorted(&sample), edges };
         Column { name: name.to_owned(), moment: *moment, shape: Shape::Numerical(shape) }
     }
@@ -60,9 +60,22 @@ impl Column {
 
     /// Empty for a categorical column, and for one without values.
     pub fn edges(&self) -> &[f64] {
+        self.as_numerical().map_or(&[], |numerical| &numerical.edges)
+    }
+
+    /// If it is one.
+    pub fn as_numerical(&self) -> Option<&Numerical> {
         match &self.shape {
-            Shape::Numerical(numerical) => &numerical.edges,
-            Shape::Categorical(_) => &[],
+            Shape::Numerical(numerical) => Some(numerical),
+            Shape::Categorical(_) => None,
+        }
+    }
+
+    /// If it is one.
+    pub fn as_categorical(&self) -> Option<&Categorical> {
+        match &self.shape {
+            Shape::Categorical(categorical) => Some(categorical),
+            Shape::Numerical(_) => None,
         }
     }
 
@@ -102,9 +115,11 @@ impl Categorical {
     }
 }
 
-/// Just below the least, the deciles strictly between the extremes, the largest; each once.
-fn edges(ascending: &[f64]) -> Vec<f64> {
-    let (Some(&least), Some(&most)) = (ascending.first(), ascending.last()) else { return Vec::new() };
+/// Just below the least of all values, the sample's deciles strictly between the extremes, the largest of all; each once.
+fn edges(ascending: &[f64], least: f64, most: f64) -> Vec<f64> {
+    if ascending.is_empty() {
+        return Vec::new();
+    }
     let deciles = (1..10).filter_map(|tenth| quantile_sorted(ascending, f64::from(tenth) / 10.0));
     let mut edges = vec![least.next_down()];
     edges.extend(deciles.filter(|decile| (least..most).contains(decile)));
@@ -130,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_constant_column_has_a_bin_of_its_own_between_two_empty_ones() {
-        let edges = edges(&[5.0; 20]);
+        let edges = edges(&[5.0; 20], 5.0, 5.0);
         assert_eq!(edges, [5.0f64.next_down(), 5.0]);
         assert_eq!(counts(&[5.0; 20], &edges), [0, 20, 0]);
     }
@@ -138,7 +153,7 @@ mod tests {
     #[test]
     fn deciles_that_coincide_are_one_edge() {
         let mostly_zero: Vec<f64> = (0..100).map(|i| if i < 85 { 0.0 } else { f64::from(i) }).collect();
-        let edges = edges(&mostly_zero);
+        let edges = edges(&mostly_zero, 0.0, 99.0);
         assert_eq!((edges[1], edges.last()), (0.0, Some(&99.0)));
         assert_eq!(edges.len(), 4, "{edges:?}");
     }
@@ -148,7 +163,8 @@ mod tests {
         fn the_outer_bins_of_a_reference_are_empty_and_the_others_hold_everything(
             values in proptest::collection::vec(prop_oneof![(-9i32..9).prop_map(f64::from), -1e308..1e308f64], 1..300),
         ) {
-            let moment = Moment { n: values.len() as u64, nan: 0, inf: 0, zero: 0, mean: 0.0, m2: 0.0, min: 0.0, max: 0.0 };
+            let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)));
+            let moment = Moment { n: values.len() as u64, nan: 0, inf: 0, zero: 0, mean: 0.0, m2: 0.0, min, max };
             let column = Column::numerical("x", &moment, values.clone());
             prop_assert!(column.is_sound());
             let Shape::Numerical(numerical) = column.shape else { unreachable!() };

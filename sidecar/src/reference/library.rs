@@ -1,6 +1,6 @@
 //! The references in a directory, by model and version, read anew when a file changes.
 
-use super::{FileError, Reference};
+use super::{FileError, MOST_BYTES, Reference};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,6 +29,8 @@ pub struct LibraryError {
 #[derive(Clone, Debug, Default)]
 pub struct Library {
     references: BTreeMap<(String, String), Arc<Reference>>,
+    /// Of all files together.
+    pub bytes: u64,
     /// Files that are no references, by reason.
     pub refused: BTreeMap<&'static str, u64>,
 }
@@ -138,5 +140,6 @@ fn stamps(dir: &Path) -> io::Result<Vec<Stamp>> {
 fn read(stamps: &[Stamp]) -> Library {
     let mut library = Library::default();
     stamps.iter().for_each(|(path, ..)| library.add(path, Reference::load(path)));
+    library.bytes = stamps.iter().map(|(_, bytes, _)| bytes.min(&MOST_BYTES)).sum();
     library
 }

@@ -3,12 +3,14 @@
 //! A statistic that is undefined is `None`, written as `null` beside a `reason`; it is never 0 or NaN. `docs/report.md` documents
 //! every field.
 
+mod drift;
 mod features;
 mod labels;
 mod losses;
 mod predictions;
 mod summary;
 
+pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, Levels, Measure, Verdict};
 pub use features::{FeatureReport, ValueCount};
 pub use labels::{ClassQuality, Labels};
 pub use losses::Losses;
@@ -17,6 +19,7 @@ pub use summary::Summary;
 
 use crate::period::{Period, utc};
 use crate::profile::{DROP_REASONS, MOST_INSTANCES, Profile, Spec};
+use crate::reference::Reference;
 use crate::stats::MOST_CATEGORIES;
 use serde::Serialize;
 
@@ -49,6 +52,8 @@ pub struct Report {
     pub outputs: Option<Vec<Named>>,
     pub features: Vec<FeatureReport>,
     pub labels: Labels,
+    /// `None` without a reference.
+    pub drift: Option<Drift>,
 }
 
 impl Report {
@@ -75,7 +80,13 @@ impl Report {
             outputs: (has_predictions && spec.regression).then(|| predictions::outputs(profile)),
             features: features::features(profile),
             labels: labels::labels(profile),
+            drift: None,
         }
+    }
+
+    /// The same, compared with the reference in whose bins the profile was counted.
+    pub fn against(self, profile: &Profile, reference: &Reference, settings: &DriftSettings) -> Report {
+        Report { drift: Some(drift::drift(profile, reference, settings)), ..self }
     }
 }
 
@@ -83,6 +94,8 @@ impl Report {
 const CLASS_BYTES: u64 = 512;
 const FEATURE_BYTES: u64 = 512;
 const VALUE_BYTES: u64 = size_of::<ValueCount>() as u64;
+/// And each of them when it is compared with a reference: the measures, and the hash of its bins.
+const DRIFT_BYTES: u64 = size_of::<ColumnDrift>() as u64 + 8;
 
 impl Report {
     /// An upper bound of its memory in bytes.
@@ -98,6 +111,7 @@ impl Report {
             + names(&mut outputs().map(|output| &output.name))
             + names(&mut self.features.iter().map(|feature| &feature.name))
             + names(&mut self.instances.iter())
+            + self.drift.iter().flat_map(|drift| &drift.columns).map(ColumnDrift::bytes).sum::<u64>()
             + 4096
     }
 
@@ -106,7 +120,9 @@ impl Report {
         let size = spec.size();
         let values = size.categorical * 2 * MOST_CATEGORIES as u64 * VALUE_BYTES;
         let instances = (MOST_INSTANCES * MAX_NAME) as u64;
-        size.classes * CLASS_BYTES + size.features * FEATURE_BYTES + values + 2 * spec.bytes() + instances + 4096
+        let columns = size.classes * CLASS_BYTES + size.features * FEATURE_BYTES;
+        let drift = (size.classes + size.features + 4) * DRIFT_BYTES;
+        columns + drift + values + 3 * spec.bytes() + instances + 4096
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn predictions(profile: &Profile) -> Predictions {
     }
 }
 
-fn sampled_confidence_and_margin(profile: &Profile) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn sampled_confidence_and_margin(profile: &Profile) -> (Vec<f64>, Vec<f64>) {
     let (mut confidence, mut margin) = (Vec::new(), Vec::new());
     profile.sample.probabilities.for_each_row(|row| {
         if let Ok(p) = classify(row.iter().copied(), profile.spec.threshold) {
