@@ -122,6 +122,7 @@ impl Run {
             checkpoint: self.checkpoint,
             reference: self.reference,
             drift: None,
+            alerts: None,
             format: self.format,
             agent_id: self.agent_id,
             rotation: None,

@@ -1,5 +1,6 @@
 //! TOML text in, valid settings out. A flag or `MLWATCH_*` variable beats the file, the file beats the default.
 
+use crate::alert::{AlertSettings, RuleError};
 use crate::period;
 use crate::pipeline::{self, Limits, MIN_PERIOD};
 use crate::report::DriftSettings;
@@ -47,6 +48,8 @@ pub struct Choices {
     pub reference: Option<PathBuf>,
     /// When a difference from a reference counts as drift.
     pub drift: Option<DriftSettings>,
+    /// When somebody is to be told.
+    pub alerts: Option<AlertSettings>,
     /// Formats to write.
     pub format: Option<Vec<Format>>,
     /// `agent_id` in MLWatcher's format.
@@ -88,6 +91,8 @@ pub enum ConfigError {
     Zero(&'static str),
     #[error("reservoir (--reservoir, MLWATCH_RESERVOIR, or in the file): {0} rows, want 1 to {MAX_RESERVOIR}")]
     Reservoir(u64),
+    #[error("alerts in the file: {0}")]
+    Alerts(#[from] RuleError),
     #[error("format: name at least one of native, mlwatcher")]
     NoFormat,
 }
@@ -109,6 +114,7 @@ impl Choices {
             checkpoint: self.checkpoint.or(other.checkpoint),
             reference: self.reference.or(other.reference),
             drift: self.drift.or(other.drift),
+            alerts: self.alerts.or(other.alerts),
             format: self.format.or(other.format),
             agent_id: self.agent_id.or(other.agent_id),
             rotation: self.rotation.or(other.rotation),
@@ -146,6 +152,8 @@ impl Choices {
         if let Some((name, _)) = zeros.iter().find(|(_, zero)| *zero) {
             return Err(ConfigError::Zero(name));
         }
+        let alerts = self.alerts.unwrap_or_default();
+        alerts.check()?;
         let output = self.output.unwrap_or_else(|| DEFAULT_OUTPUT.into());
         Ok(Settings {
             pipeline: pipeline::Settings {
@@ -155,6 +163,7 @@ impl Choices {
                 checkpoint: self.checkpoint.unwrap_or_else(|| output.join("checkpoint")),
                 reference: self.reference,
                 drift: self.drift.unwrap_or_default(),
+                alerts,
                 limits,
             },
             output,

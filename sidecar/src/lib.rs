@@ -10,6 +10,7 @@
 //! - [`profile`]: everything known about one model over one period.
 //! - [`reference`]: the profile others are compared with, and the directory it lies in.
 //! - [`report`]: a closed period as plain data; all that a sink sees.
+//! - [`alert`]: rules over reports, and when somebody is to be told.
 //! - [`sink`]: where reports go.
 //! - [`pipeline`]: the loop that introduces them to each other.
 //! - [`checkpoint`]: what a SIGKILL of the sidecar leaves to the next one.
@@ -18,6 +19,7 @@
 //!
 //! Who may know whom is a test: `tests/architecture.rs`.
 
+pub mod alert;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

@@ -15,6 +15,7 @@ mod roster;
 pub use intake::rows_of;
 pub use limits::Limits;
 
+use crate::alert::{AlertSettings, Alerts};
 use crate::checkpoint::{Mark, RingId, Saved, Store};
 use crate::health::{self, Health};
 use crate::period::MOST_OPEN;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub reference: Option<PathBuf>,
     /// When a difference from a reference counts as drift.
     pub drift: DriftSettings,
+    /// When somebody is to be told.
+    pub alerts: AlertSettings,
     /// What producers may ask for.
     pub limits: Limits,
 }
@@ -95,7 +98,7 @@ pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: 
     info!(dir = %settings.dir.display(), exists = settings.dir.exists(), "waiting for rings");
     let sinks_count = sinks.count() as u64;
     let watched = settings.reference.clone().map(Watch::start).transpose().map_err(io::Error::other)?;
-    let (closing, closer) = closing::start(sinks, health_file, settings.drift)?;
+    let (closing, closer) = closing::start(sinks, health_file, settings.drift, Alerts::new(settings.alerts.clone()))?;
     let mut tail = Tail::new(settings, closing, store, sinks_count);
     if let Some((library, watch)) = watched {
         tail.watch = Some(watch);

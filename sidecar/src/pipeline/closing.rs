@@ -1,5 +1,6 @@
 //! The thread that turns closed periods into reports, so that quantiles never stall the tail.
 
+use crate::alert::Alerts;
 use crate::checkpoint::Receipt;
 use crate::health::Health;
 use crate::period::Period;
@@ -38,13 +39,20 @@ pub fn start(
     sinks: Sinks,
     health_file: HealthFile,
     drift: DriftSettings,
+    alerts: Alerts,
 ) -> io::Result<(Sender<ToClose>, JoinHandle<u64>)> {
     let (closing, to_close) = bounded(QUEUE);
-    let work = move || close_all(&to_close, sinks, &health_file, &drift);
+    let work = move || close_all(&to_close, sinks, &health_file, &drift, alerts);
     Ok((closing, thread::Builder::new().name("closing".into()).spawn(work)?))
 }
 
-fn close_all(to_close: &Receiver<ToClose>, mut sinks: Sinks, health_file: &HealthFile, drift: &DriftSettings) -> u64 {
+fn close_all(
+    to_close: &Receiver<ToClose>,
+    mut sinks: Sinks,
+    health_file: &HealthFile,
+    drift: &DriftSettings,
+    mut alerts: Alerts,
+) -> u64 {
     let mut unwritable = false;
     for to_close in to_close {
         match to_close {
@@ -54,9 +62,10 @@ fn close_all(to_close: &Receiver<ToClose>, mut sinks: Sinks, health_file: &Healt
                     receipt.wait_until_committed();
                 }
                 let mut report = Report::of(period, &profile, wire::DROP_REASON_NAMES);
-                if let Some(reference) = reference {
-                    report = report.against(&profile, &reference, drift);
+                if let Some(reference) = &reference {
+                    report = report.against(&profile, reference, drift);
                 }
+                alerts.judge(&mut report, reference.as_deref());
                 sinks.send(report, receipt);
             }
             ToClose::Health(mut health) => {

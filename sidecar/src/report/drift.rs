@@ -146,6 +146,21 @@ impl Default for DriftSettings {
     }
 }
 
+impl ColumnKind {
+    /// As reports spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ColumnKind::PredictedClass => "predicted_class",
+            ColumnKind::ActualClass => "actual_class",
+            ColumnKind::Confidence => "confidence",
+            ColumnKind::Margin => "margin",
+            ColumnKind::Probability => "probability",
+            ColumnKind::Output => "output",
+            ColumnKind::Feature => "feature",
+        }
+    }
+}
+
 impl Levels {
     fn verdict(&self, value: f64, believed: bool) -> Verdict {
         let over = |level: Option<f64>| believed && level.is_some_and(|level| value > level);
@@ -284,6 +299,22 @@ impl ColumnDrift {
     /// An upper bound of its memory.
     pub(super) fn bytes(&self) -> u64 {
         super::DRIFT_BYTES + self.name.len() as u64
+    }
+
+    /// The measure with the worst verdict, and its name; of several the first.
+    pub fn worst(&self) -> (&'static str, Measure) {
+        let measures = [
+            ("psi", self.psi),
+            ("ks", self.ks),
+            ("w1", self.w1),
+            ("missing", self.missing),
+            ("jensen_shannon", self.jensen_shannon),
+            ("hellinger", self.hellinger),
+            ("l_infinity", self.l_infinity),
+        ];
+        let worse =
+            |a: (&'static str, Measure), b: (&'static str, Measure)| if b.1.verdict > a.1.verdict { b } else { a };
+        measures.into_iter().reduce(worse).expect("seven measures")
     }
 
     /// What counts in the same bins say.
@@ -463,16 +494,7 @@ fn judge(column: &mut ColumnDrift, settings: &DriftSettings) {
     column.missing.judge(&settings.missing, by_z);
     column.ks.judge(&settings.ks, by_q);
     column.chi2.judge(&Levels { warn: Some(0.0), alert: None }, by_q);
-    let measures = [
-        &column.psi,
-        &column.jensen_shannon,
-        &column.hellinger,
-        &column.l_infinity,
-        &column.w1,
-        &column.missing,
-        &column.ks,
-    ];
-    column.verdict = measures.iter().filter_map(|measure| measure.verdict).max();
+    column.verdict = column.worst().1.verdict;
 }
 
 #[cfg(test)]
@@ -498,7 +520,7 @@ mod tests {
 
     /// As in the reference.
     fn usual(i: usize) -> [f64; 4] {
-        let gap = if i % 10 == 0 { f64::NAN } else { noise(i, 0.569_840_29) };
+        let gap = if i.is_multiple_of(10) { f64::NAN } else { noise(i, 0.569_840_29) };
         [noise(i, 0.754_877_666), (i % 4) as f64, 5.0, gap]
     }
 

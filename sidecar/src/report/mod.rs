@@ -3,6 +3,7 @@
 //! A statistic that is undefined is `None`, written as `null` beside a `reason`; it is never 0 or NaN. `docs/report.md` documents
 //! every field.
 
+mod alerts;
 mod drift;
 mod features;
 mod labels;
@@ -10,6 +11,7 @@ mod losses;
 mod predictions;
 mod summary;
 
+pub use alerts::{Alert, AlertState, Severity};
 pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, Levels, Measure, Verdict};
 pub use features::{FeatureReport, ValueCount};
 pub use labels::{ClassQuality, Labels};
@@ -54,6 +56,8 @@ pub struct Report {
     pub labels: Labels,
     /// `None` without a reference.
     pub drift: Option<Drift>,
+    pub alerts: Vec<Alert>,
+    pub more_alerts: u64,
 }
 
 impl Report {
@@ -81,6 +85,8 @@ impl Report {
             features: features::features(profile),
             labels: labels::labels(profile),
             drift: None,
+            alerts: Vec::new(),
+            more_alerts: 0,
         }
     }
 
@@ -94,6 +100,10 @@ impl Report {
 const CLASS_BYTES: u64 = 512;
 const FEATURE_BYTES: u64 = 512;
 const VALUE_BYTES: u64 = size_of::<ValueCount>() as u64;
+/// Alerts in a report: of ten thousand features that drift together, most say nothing new.
+pub const MOST_ALERTS: usize = 1000;
+/// An alert, its texts being names of columns and what an operator has called a rule.
+const ALERT_BYTES: u64 = size_of::<Alert>() as u64 + 1024;
 /// And each of them when it is compared with a reference: the measures, and the hash of its bins.
 const DRIFT_BYTES: u64 = size_of::<ColumnDrift>() as u64 + 8;
 
@@ -111,6 +121,7 @@ impl Report {
             + names(&mut outputs().map(|output| &output.name))
             + names(&mut self.features.iter().map(|feature| &feature.name))
             + names(&mut self.instances.iter())
+            + self.alerts.iter().map(Alert::bytes).sum::<u64>()
             + self.drift.iter().flat_map(|drift| &drift.columns).map(ColumnDrift::bytes).sum::<u64>()
             + 4096
     }
@@ -122,7 +133,7 @@ impl Report {
         let instances = (MOST_INSTANCES * MAX_NAME) as u64;
         let columns = size.classes * CLASS_BYTES + size.features * FEATURE_BYTES;
         let drift = (size.classes + size.features + 4) * DRIFT_BYTES;
-        columns + drift + values + 3 * spec.bytes() + instances + 4096
+        columns + drift + values + 3 * spec.bytes() + instances + MOST_ALERTS as u64 * ALERT_BYTES + 4096
     }
 }
 

@@ -1,0 +1,275 @@
+//! When something is worth waking somebody: rules over reports, each of which must hold in k of the last m periods.
+//!
+//! The rules that are always there are the verdicts of `drift`; others are the operator's, on any number of a report. A period in
+//! which a rule's value is undefined changes nothing.
+
+mod history;
+mod rule;
+
+pub use rule::{Rule, RuleError};
+
+use crate::reference::Reference;
+use crate::report::{Alert, AlertState, Drift, MOST_ALERTS, Measure, Report, Severity, Verdict};
+use history::{History, Judged};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use tracing::{info, warn};
+
+/// Models whose alerts are remembered: a producer that invents a new one every second must not fill the memory.
+const MOST_MODELS: usize = 1024;
+
+/// When alerts start and end.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertSettings {
+    /// k and m: a rule alerts when it held in k of the last m periods.
+    pub persistence: [u64; 2],
+    /// Alert on the verdicts of `drift`.
+    pub drift: bool,
+    /// Further rules.
+    pub rule: Vec<Rule>,
+}
+
+impl Default for AlertSettings {
+    fn default() -> AlertSettings {
+        AlertSettings { persistence: [3, 5], drift: true, rule: Vec::new() }
+    }
+}
+
+/// Longest history.
+const MOST_PERIODS: u64 = 1000;
+
+impl AlertSettings {
+    /// What is wrong with them, if anything.
+    pub fn check(&self) -> Result<(), RuleError> {
+        check_persistence("alerts.persistence", self.persistence)?;
+        self.rule.iter().try_for_each(Rule::check)
+    }
+}
+
+fn check_persistence(what: &str, [k, m]: [u64; 2]) -> Result<(), RuleError> {
+    if (1..=m).contains(&k) && m <= MOST_PERIODS {
+        return Ok(());
+    }
+    Err(RuleError::Persistence { what: what.to_owned(), k, m })
+}
+
+/// Which rule, on what.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Subject {
+    rule: String,
+    /// What kind of thing: a column's kind, or the rule's metric.
+    of: String,
+    /// Of the class, feature or column.
+    name: String,
+}
+
+/// What has been going on with each model.
+#[derive(Debug, Default)]
+pub struct Alerts {
+    settings: AlertSettings,
+    models: BTreeMap<(String, String), Model>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    /// Of its last report.
+    end_ns: u64,
+    /// Of what was not all right within the last periods.
+    histories: BTreeMap<Subject, History>,
+}
+
+/// One rule's word on one period.
+struct Finding {
+    subject: Subject,
+    metric: String,
+    persistence: [u64; 2],
+    severity: Option<Severity>,
+    limit: String,
+    evidence: Measure,
+}
+
+impl Alerts {
+    /// Settings that were [checked](AlertSettings::check).
+    pub fn new(settings: AlertSettings) -> Alerts {
+        Alerts { settings, models: BTreeMap::new() }
+    }
+
+    /// Adds to `report` what starts, goes on or ends with it.
+    pub fn judge(&mut self, report: &mut Report, reference: Option<&Reference>) {
+        let mut findings = Vec::new();
+        if let Some(drift) = report.drift.as_ref().filter(|_| self.settings.drift) {
+            findings.extend(of_drift(drift, self.settings.persistence));
+        }
+        findings.extend(rule::findings(&self.settings, report, reference));
+        let model = self.model_of(report);
+        for finding in findings {
+            let alert = model.take(finding, report.start, report.end);
+            if report.alerts.len() < MOST_ALERTS {
+                report.alerts.extend(alert);
+            } else {
+                report.more_alerts += u64::from(alert.is_some());
+            }
+        }
+        report.alerts.iter().for_each(|alert| tell(report, alert));
+    }
+
+    fn model_of(&mut self, report: &Report) -> &mut Model {
+        let key = (report.model.clone(), report.version.clone());
+        if !self.models.contains_key(&key) && self.models.len() == MOST_MODELS {
+            let oldest = self.models.iter().min_by_key(|(_, model)| model.end_ns).map(|(key, _)| key.clone());
+            oldest.and_then(|key| self.models.remove(&key));
+        }
+        let model = self.models.entry(key).or_default();
+        model.end_ns = report.end;
+        model
+    }
+}
+
+impl Model {
+    fn take(&mut self, finding: Finding, start_ns: u64, end_ns: u64) -> Option<Alert> {
+        let Finding { subject, metric, persistence, severity, limit, evidence } = finding;
+        if severity.is_none() && !self.histories.contains_key(&subject) {
+            return None;
+        }
+        let history = self.histories.entry(subject.clone()).or_default();
+        let judged = history.add(Judged { start_ns, severity }, persistence);
+        if history.is_clean() {
+            self.histories.remove(&subject);
+        }
+        let (state, severity, start) = judged?;
+        let Subject { rule, name, .. } = subject;
+        let end = (state == AlertState::Ended).then_some(end_ns);
+        Some(Alert { rule, metric, name, severity, state, start, end, periods: persistence, limit, evidence })
+    }
+}
+
+fn tell(report: &Report, alert: &Alert) {
+    let (model, version) = (&report.model, &report.version);
+    let Alert { rule, metric, name, severity, limit, evidence, .. } = alert;
+    match alert.state {
+        AlertState::Started => {
+            warn!(model, version, rule, metric, name, ?severity, value = ?evidence.value, limit, "alert")
+        }
+        AlertState::Ended => info!(model, version, rule, metric, name, "alert ended"),
+        AlertState::Firing => {}
+    }
+}
+
+/// The verdict of every column, and of their share.
+fn of_drift(drift: &Drift, persistence: [u64; 2]) -> impl Iterator<Item = Finding> + '_ {
+    let found = move |of: String, name: &str, (measure, evidence): (&str, Measure), verdict| {
+        let severity = match verdict {
+            Verdict::Ok => None,
+            Verdict::Warn => Some(Severity::Warning),
+            Verdict::Alert => Some(Severity::Critical),
+        };
+        let metric = format!("drift.{of}.{measure}");
+        let subject = Subject { rule: "drift".into(), of, name: name.into() };
+        Finding { subject, metric, persistence, severity, limit: format!("{measure} by its levels"), evidence }
+    };
+    let columns = drift.columns.iter().filter_map(move |column| {
+        let verdict = column.verdict?;
+        Some(found(column.of.name().into(), &column.name, column.worst(), verdict))
+    });
+    let share = drift.drifted_share;
+    columns.chain(share.verdict.map(|verdict| found("features".into(), "", ("drifted_share", share), verdict)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(toml: &str) -> Result<AlertSettings, String> {
+        let settings: AlertSettings = toml::from_str(toml).map_err(|why| why.to_string())?;
+        settings.check().map_err(|why| why.to_string()).map(|()| settings)
+    }
+
+    fn report(accuracy: Option<f64>, end_ns: u64) -> Report {
+        use crate::period::Period;
+        use crate::profile::{Profile, Spec};
+        let spec = Spec { model: "m".into(), classes: vec!["a".into(), "b".into()], ..Spec::default() };
+        let period = Period { start_ns: end_ns - 1, end_ns, partial: false };
+        let mut report = Report::of(period, &Profile::new(spec.into(), 1, 1), [""; 5]);
+        (report.rows, report.labels.accuracy) = (100, accuracy);
+        report
+    }
+
+    /// Accuracies of periods that end at 1, 2, …, and what became of the rule in each.
+    fn states(rule: &str, accuracies: &[Option<f64>]) -> Vec<Option<AlertState>> {
+        let mut alerts = Alerts::new(settings(rule).unwrap());
+        let periods = accuracies.iter().zip(1..);
+        periods
+            .map(|(accuracy, end_ns)| {
+                let mut report = report(*accuracy, end_ns);
+                alerts.judge(&mut report, None);
+                assert!(report.alerts.len() <= 1);
+                report.alerts.first().map(|alert| alert.state)
+            })
+            .collect()
+    }
+
+    const RULE: &str = "[[rule]]\nname = 'weak'\nmetric = 'labels.accuracy'\nbelow = 0.9\npersistence = [2, 3]\n";
+
+    #[test]
+    fn an_alert_starts_when_its_rule_held_k_of_m_times_and_ends_when_no_longer() {
+        let (good, bad) = (Some(0.95), Some(0.5));
+        use AlertState::{Ended, Firing, Started};
+        assert_eq!(states(RULE, &[bad, good, good, bad, good]), [None; 5]);
+        let told = states(RULE, &[good, bad, good, bad, good, good, bad, bad]);
+        assert_eq!(told, [None, None, None, Some(Started), Some(Ended), None, None, Some(Started)]);
+        assert_eq!(
+            states(RULE, &[bad, bad, bad, good, good])[1..],
+            [Some(Started), Some(Firing), Some(Firing), Some(Ended)]
+        );
+    }
+
+    #[test]
+    fn a_period_without_the_value_changes_nothing() {
+        let bad = Some(0.5);
+        let told = states(RULE, &[bad, None, None, None, bad, None, bad]);
+        assert_eq!(told[4..], [Some(AlertState::Started), None, Some(AlertState::Firing)]);
+    }
+
+    #[test]
+    fn an_alert_says_since_when_and_with_what_evidence() {
+        let mut alerts = Alerts::new(settings(RULE).unwrap());
+        let mut last = report(Some(0.5), 30);
+        alerts.judge(&mut report(Some(0.5), 20), None);
+        alerts.judge(&mut last, None);
+        let alert = &last.alerts[0];
+        assert_eq!((alert.rule.as_str(), alert.metric.as_str()), ("weak", "labels.accuracy"));
+        assert_eq!((alert.start, alert.end, alert.periods), (19, None, [2, 3]));
+        assert_eq!(
+            (alert.evidence.value, alert.limit.as_str(), alert.severity),
+            (Some(0.5), "below 0.9", Severity::Warning)
+        );
+    }
+
+    #[test]
+    fn a_rule_may_choose_models_names_and_rows() {
+        let text = |line: &str| format!("{RULE}{line}\n");
+        let bad = [Some(0.5); 3];
+        assert_eq!(states(&text("model = 'n*'"), &bad), [None; 3]);
+        assert_eq!(states(&text("min_rows = 101"), &bad), [None; 3]);
+        assert!(states(&text("model = 'm'"), &bad)[1].is_some());
+        let wild = "[[rule]]\nmetric = 'predictions.classes.*.count'\nfeature = 'b'\nbelow = 1\npersistence = [1, 1]\n";
+        let mut alerts = Alerts::new(settings(wild).unwrap());
+        let mut report = report(None, 10);
+        alerts.judge(&mut report, None);
+        let names: Vec<&str> = report.alerts.iter().map(|alert| alert.name.as_str()).collect();
+        assert_eq!(names, ["b"]);
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_is_refused_with_its_remedy() {
+        assert!(settings("persistence = [4, 3]").unwrap_err().contains("k of m"));
+        assert!(settings("[[rule]]\nmetric = 'rows'").unwrap_err().contains("one of above, below"));
+        assert!(
+            settings("[[rule]]\nmetric = 'rows'\nabove = 1\nbelow = 2").unwrap_err().contains("one of above, below")
+        );
+        assert!(settings("[[rule]]\nmetric = 'accuracy'\nabove = 1").unwrap_err().contains("labels"));
+        assert!(settings("[[rule]]\nmetric = 'rows'\nabove = nan").unwrap_err().contains("finite"));
+        assert!(settings("[[rule]]\nmetric = 'rows'\nabovee = 1").unwrap_err().contains("above"));
+    }
+}

@@ -1,0 +1,187 @@
+//! An operator's rule on a number of the report.
+
+use super::{AlertSettings, Finding, Subject, check_persistence};
+use crate::reference::Reference;
+use crate::report::{Measure, Report, Severity};
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+use tracing::warn;
+
+/// A limit on a number of the report.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// What its alerts are called; by default its metric.
+    pub name: Option<String>,
+    /// Path of the number in a report, such as `labels.accuracy` or `features.*.mean`; `*` is every entry of a list.
+    pub metric: String,
+    /// For these models only: a name, in which `*` is any text.
+    pub model: Option<String>,
+    /// For these versions only.
+    pub version: Option<String>,
+    /// Of what `*` stands for only those: a feature, a class, a column.
+    pub feature: Option<String>,
+    /// Holds above.
+    pub above: Option<f64>,
+    /// Holds below.
+    pub below: Option<f64>,
+    /// Periods with fewer rows are not judged.
+    #[serde(default)]
+    pub min_rows: u64,
+    /// k and m of its own.
+    pub persistence: Option<[u64; 2]>,
+    /// How bad it is.
+    #[serde(default = "warning")]
+    pub severity: Severity,
+}
+
+fn warning() -> Severity {
+    Severity::Warning
+}
+
+/// What is wrong with the rules.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages document them")]
+pub enum RuleError {
+    #[error("{what} is [{k}, {m}], want [k, m] for k of m periods, 1 <= k <= m <= 1000")]
+    Persistence { what: String, k: u64, m: u64 },
+    #[error("the rule on {metric:?} wants one of above, below")]
+    Limit { metric: String },
+    #[error("the rule on {metric:?} has a limit that is not finite")]
+    NotFinite { metric: String },
+    #[error("the rule on {metric:?}: a report has no such field; it begins with one of {known}")]
+    Metric { metric: String, known: String },
+}
+
+/// Where a metric may begin.
+const ROOTS: [&str; 9] =
+    ["records", "rows", "sampled_rows", "losses", "predictions", "outputs", "features", "labels", "drift"];
+
+impl Rule {
+    pub(super) fn check(&self) -> Result<(), RuleError> {
+        let metric = self.metric.clone();
+        let limits: Vec<f64> = [self.above, self.below].into_iter().flatten().collect();
+        if limits.len() != 1 {
+            return Err(RuleError::Limit { metric });
+        }
+        if !limits.iter().all(|limit| limit.is_finite()) {
+            return Err(RuleError::NotFinite { metric });
+        }
+        if !ROOTS.contains(&self.metric.split('.').next().unwrap_or_default()) {
+            return Err(RuleError::Metric { metric, known: ROOTS.join(", ") });
+        }
+        self.persistence.map_or(Ok(()), |persistence| check_persistence(&self.title(), persistence))
+    }
+
+    fn title(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.metric.clone())
+    }
+
+    fn is_for(&self, report: &Report) -> bool {
+        let chosen = |pattern: &Option<String>, text| pattern.as_ref().is_none_or(|pattern| matches(pattern, text));
+        chosen(&self.model, &report.model) && chosen(&self.version, &report.version) && report.rows >= self.min_rows
+    }
+
+    /// Whether it holds, and what it says.
+    fn judge(&self, value: f64) -> (bool, String) {
+        match (self.above, self.below) {
+            (Some(above), _) => (value > above, format!("above {above}")),
+            (None, Some(below)) => (value < below, format!("below {below}")),
+            (None, None) => (false, String::new()),
+        }
+    }
+}
+
+/// What the operator's rules say of a report.
+pub(super) fn findings(settings: &AlertSettings, report: &Report, _reference: Option<&Reference>) -> Vec<Finding> {
+    let rules: Vec<&Rule> = settings.rule.iter().filter(|rule| rule.is_for(report)).collect();
+    if rules.is_empty() {
+        return Vec::new();
+    }
+    let report_value = serde_json::to_value(report).expect("plain data");
+    let mut findings = Vec::new();
+    for rule in rules {
+        let mut found = Vec::new();
+        collect(&report_value, &rule.metric, "", &mut found);
+        if found.is_empty() {
+            warn!(model = report.model, metric = rule.metric, "its reports have no such number: look at one of them");
+        }
+        let chosen = |name: &str| rule.feature.as_ref().is_none_or(|pattern| matches(pattern, name));
+        for (name, value) in found.into_iter().filter(|(name, _)| chosen(name)) {
+            if let Some(value) = value {
+                let (holds, limit) = rule.judge(value);
+                findings.push(Finding {
+                    subject: Subject { rule: rule.title(), of: rule.metric.clone(), name },
+                    metric: rule.metric.clone(),
+                    persistence: rule.persistence.unwrap_or(settings.persistence),
+                    severity: holds.then_some(rule.severity),
+                    limit,
+                    evidence: Measure { value: Some(value), ..Measure::default() },
+                });
+            }
+        }
+    }
+    findings
+}
+
+/// Names and values of what lies at `path`. A null anywhere on the way is an undefined value; what is not there is not found.
+fn collect(at: &Value, path: &str, name: &str, found: &mut Vec<(String, Option<f64>)>) {
+    if path.is_empty() {
+        if at.is_number() || at.is_null() {
+            found.push((name.to_owned(), at.as_f64()));
+        }
+        return;
+    }
+    let (step, rest) = path.split_once('.').unwrap_or((path, ""));
+    match at {
+        Value::Null => found.push((name.to_owned(), None)),
+        Value::Object(fields) if step != "*" => {
+            if let Some(field) = fields.get(step) {
+                collect(field, rest, name, found);
+            }
+        }
+        Value::Array(entries) if step == "*" => {
+            for entry in entries {
+                let name = entry.get("name").and_then(Value::as_str).unwrap_or(name);
+                collect(entry, rest, name, found);
+            }
+            if entries.is_empty() {
+                found.push((name.to_owned(), None));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether `text` is what `pattern` says, `*` being any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+            ends.into_iter().any(|at| matches(after, &rest[at..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_star_is_any_text() {
+        for (pattern, text, want) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a*", "ab", true),
+            ("*", "", true),
+            ("*_3_*", "pixel_3_4", true),
+            ("*_3_*", "pixel_4_3", false),
+            ("p*x*", "pix", true),
+            ("é*", "été", true),
+        ] {
+            assert_eq!(matches(pattern, text), want, "{pattern} {text}");
+        }
+    }
+}
