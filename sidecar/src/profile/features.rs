@@ -22,7 +22,9 @@ impl Features {
     /// Whether it is for these features: what comes from a file may not be.
     pub(super) fn fits(&self, features: &[Feature]) -> bool {
         let kinds = features.iter().map(|f| f.categorical);
-        self.moments.fits(features.len()) && self.categories.iter().map(Option::is_some).eq(kinds)
+        self.moments.fits(features.len())
+            && self.categories.iter().map(Option::is_some).eq(kinds)
+            && self.categories.iter().flatten().all(Categories::fits)
     }
 
     pub(super) fn update(&mut self, columns: &Columns<'_>) {

@@ -89,7 +89,7 @@ impl Profile {
     pub fn bytes(size: Size, reservoir_rows: u64, value_bytes: u64) -> u64 {
         const COLUMN: u64 = 160 + 88; // a Moment, its pending sums and shift, an Outcomes entry, counts above 11 edges
         const FIXED: u64 = 48 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES; // scratch, names, slots
-        const CATEGORIES: u64 = 256 * 40; // BTreeMap entries with their share of the nodes
+        const CATEGORIES: u64 = 20 << 10; // exact counts, counters, where they stand, a HyperLogLog; lists double as they grow
         let columns = size.classes + size.features;
         let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
         let slots = reservoir_rows.saturating_mul(2 * size_of::<u32>() as u64);

@@ -2,7 +2,11 @@
 
 use super::{Summary, frequency};
 use crate::profile::Profile;
+use crate::stats::{Categories, Frequent};
 use serde::Serialize;
+
+/// Of the most frequent values, so many are named.
+pub(super) const TOP: usize = 20;
 
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "docs/report.md documents each field")]
@@ -14,10 +18,19 @@ pub struct FeatureReport {
     pub zero: u64,
     #[serde(flatten)]
     pub summary: Summary,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub values: Option<Vec<ValueCount>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub other_count: Option<u64>,
+    #[serde(flatten)]
+    pub codes: Option<Codes>,
+}
+
+/// What a categorical feature has besides.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct Codes {
+    pub values: Vec<ValueCount>,
+    pub other_count: u64,
+    pub distinct: u64,
+    pub distinct_error: f64,
+    pub top: Vec<TopValue>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -28,25 +41,45 @@ pub struct ValueCount {
     pub frequency: Option<f64>,
 }
 
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct TopValue {
+    pub value: f64,
+    pub count: u64,
+    pub over_at_most: u64,
+    pub frequency: Option<f64>,
+}
+
 pub(super) fn features(profile: &Profile) -> Vec<FeatureReport> {
     let moments = profile.features.moments.columns();
     let columns = profile.spec.features.iter().zip(moments).zip(&profile.features.categories).enumerate();
     columns
-        .map(|(j, ((feature, moment), categories))| {
-            let values = categories.as_ref().map(|categories| {
-                let value = |(value, count)| ValueCount { value, count, frequency: frequency(count, moment.n) };
-                categories.iter().map(value).collect()
-            });
-            FeatureReport {
-                name: feature.name.clone(),
-                kind: if feature.categorical { "categorical" } else { "numerical" },
-                missing: moment.nan,
-                inf: moment.inf,
-                zero: moment.zero,
-                summary: Summary::of(&moment, profile.sample.features.finite_column(j)),
-                values,
-                other_count: categories.as_ref().map(|categories| categories.other()),
-            }
+        .map(|(j, ((feature, moment), categories))| FeatureReport {
+            name: feature.name.clone(),
+            kind: if feature.categorical { "categorical" } else { "numerical" },
+            missing: moment.nan,
+            inf: moment.inf,
+            zero: moment.zero,
+            summary: Summary::of(&moment, profile.sample.features.finite_column(j)),
+            codes: categories.as_ref().map(|categories| codes(categories, moment.n)),
         })
         .collect()
+}
+
+fn codes(categories: &Categories, n: u64) -> Codes {
+    let value = |(value, count)| ValueCount { value, count, frequency: frequency(count, n) };
+    let top = |f: Frequent| TopValue {
+        value: f.value,
+        count: f.count,
+        over_at_most: f.over_at_most,
+        frequency: frequency(f.count, n),
+    };
+    let distinct = categories.distinct();
+    Codes {
+        values: categories.iter().map(value).collect(),
+        other_count: categories.other(),
+        distinct: distinct.count,
+        distinct_error: distinct.error,
+        top: categories.top(TOP).into_iter().map(top).collect(),
+    }
 }

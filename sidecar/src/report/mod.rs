@@ -13,7 +13,7 @@ mod summary;
 
 pub use alerts::{Alert, AlertState, Severity};
 pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, Levels, Measure, Verdict};
-pub use features::{FeatureReport, ValueCount};
+pub use features::{Codes, FeatureReport, TopValue, ValueCount};
 pub use labels::{ClassQuality, Labels};
 pub use losses::Losses;
 pub use predictions::{ClassReport, Named, Predictions};
@@ -23,6 +23,7 @@ use crate::period::{Period, utc};
 use crate::profile::{DROP_REASONS, MOST_INSTANCES, Profile, Spec};
 use crate::reference::Reference;
 use crate::stats::MOST_CATEGORIES;
+use features::TOP;
 use serde::Serialize;
 
 /// Changes when a field changes its meaning or goes away.
@@ -106,6 +107,7 @@ pub const MOST_ALERTS: usize = 1000;
 const ALERT_BYTES: u64 = size_of::<Alert>() as u64 + 1024;
 /// And each of them when it is compared with a reference: the measures, and the hash of its bins.
 const DRIFT_BYTES: u64 = size_of::<ColumnDrift>() as u64 + 8;
+const TOP_BYTES: u64 = size_of::<TopValue>() as u64;
 
 impl Report {
     /// An upper bound of its memory in bytes.
@@ -113,10 +115,11 @@ impl Report {
         let names = |names: &mut dyn Iterator<Item = &String>| names.map(|name| name.len() as u64).sum::<u64>();
         let classes = || self.predictions.iter().flat_map(|predictions| &predictions.classes);
         let outputs = || self.outputs.iter().flatten();
-        let values: u64 = self.features.iter().flat_map(|f| &f.values).map(|values| values.capacity() as u64).sum();
+        let codes =
+            |codes: &Codes| codes.values.capacity() as u64 * VALUE_BYTES + codes.top.capacity() as u64 * TOP_BYTES;
         (classes().count() + outputs().count()) as u64 * CLASS_BYTES
             + self.features.len() as u64 * FEATURE_BYTES
-            + values * VALUE_BYTES
+            + self.features.iter().flat_map(|feature| &feature.codes).map(codes).sum::<u64>()
             + 2 * names(&mut classes().map(|class| &class.name))
             + names(&mut outputs().map(|output| &output.name))
             + names(&mut self.features.iter().map(|feature| &feature.name))
@@ -129,11 +132,11 @@ impl Report {
     /// The same for any report of a model.
     pub fn bytes_at_most(spec: &Spec) -> u64 {
         let size = spec.size();
-        let values = size.categorical * 2 * MOST_CATEGORIES as u64 * VALUE_BYTES;
+        let codes = size.categorical * 2 * (MOST_CATEGORIES as u64 * VALUE_BYTES + TOP as u64 * TOP_BYTES);
         let instances = (MOST_INSTANCES * MAX_NAME) as u64;
         let columns = size.classes * CLASS_BYTES + size.features * FEATURE_BYTES;
         let drift = (size.classes + size.features + 4) * DRIFT_BYTES;
-        columns + drift + values + 3 * spec.bytes() + instances + MOST_ALERTS as u64 * ALERT_BYTES + 4096
+        columns + drift + codes + 3 * spec.bytes() + instances + MOST_ALERTS as u64 * ALERT_BYTES + 4096
     }
 }
 

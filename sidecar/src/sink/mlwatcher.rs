@@ -123,7 +123,7 @@ impl<'a> Lines<'a> {
     fn features(&mut self) {
         for feature in &self.report.features {
             let feat_name = Some(feature.name.as_str());
-            let Some(values) = &feature.values else {
+            let Some(values) = feature.codes.as_ref().map(|codes| &codes.values) else {
                 self.summary(
                     &feature.summary,
                     &Properties { what: "feature_value", feat_name, ..Properties::default() },

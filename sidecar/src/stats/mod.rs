@@ -7,7 +7,10 @@
 
 mod bins;
 mod categories;
+mod codes;
+mod distinct;
 mod divergence;
+mod heavy;
 mod moments;
 mod outcomes;
 mod predictions;
@@ -17,7 +20,7 @@ mod significance;
 mod steps;
 
 pub use bins::{BinCounts, Edges, MOST_EDGES};
-pub use categories::{Categories, MOST_CATEGORIES};
+pub use categories::{Categories, Distinct, Frequent, MOST_CATEGORIES};
 pub use divergence::{Chi2, Contingency, Noisy};
 pub use moments::{Moment, Moments};
 pub use outcomes::{ClassOutcomes, Outcomes};
