@@ -33,7 +33,8 @@ typedef struct mlw_producer mlw_producer;
 
 enum { MLW_F16 = 1, MLW_BF16 = 2, MLW_F32 = 3, MLW_F64 = 4 };
 enum { MLW_CLASSIFICATION = 1, MLW_REGRESSION = 2 };
-enum { MLW_NUMERICAL = 0, MLW_CATEGORICAL = 1 };
+/* Consecutive features of kind MLW_EMBEDDING whose names differ in their number only (e_0, e_1; e[0], e[1]) are one vector. */
+enum { MLW_NUMERICAL = 0, MLW_CATEGORICAL = 1, MLW_EMBEDDING = 2 };
 
 /* Which sections a reservation has. */
 enum {
@@ -42,12 +43,17 @@ enum {
     MLW_LABELS = 1u << 2,     /* rows x int32_t: class index, -1 = no label */
     MLW_LABEL_SETS = 1u << 3, /* rows x n_classes x uint8_t: one-hot or multi-label */
     MLW_TARGETS = 1u << 4,    /* rows x n_classes x double: regression; NaN = not known */
-    MLW_IDS = 1u << 5         /* rows x uint64_t */
+    MLW_IDS = 1u << 5,        /* rows x uint64_t */
+    MLW_SEGMENTS = 1u << 6    /* rows x uint16_t; with MLW_SEGMENT_BY_ROW only */
 };
 
 /* options.flags */
 enum { MLW_ALLOW_DISK = 1u << 0 }; /* accept a ring directory that is not in memory */
 
+/* options.segment_by: every batch may carry segments. */
+#define MLW_SEGMENT_BY_ROW UINT32_MAX
+
+/* Structs grow at their end; a caller that knows less of one says so by its size. */
 typedef struct mlw_options {
     size_t size;                      /* sizeof(mlw_options), set by mlw_options_init */
     const char *model;                /* required; strings are UTF-8, 255 bytes at most, and copied */
@@ -61,7 +67,7 @@ typedef struct mlw_options {
     uint32_t feature_dtype;           /* default MLW_F32 */
     const char *const *class_names;   /* n_classes names, or NULL for class_0, class_1, ... */
     const char *const *feature_names; /* n_features names, or NULL for feat_0, feat_1, ... */
-    const uint8_t *feature_kinds;     /* n_features of MLW_NUMERICAL or MLW_CATEGORICAL, or NULL */
+    const uint8_t *feature_kinds;     /* n_features of MLW_NUMERICAL, ..., or NULL: all are numerical */
     double threshold;                 /* two classes: class 1 when p1 > threshold; default 0.5 */
     uint64_t period_ns;               /* a wish for the reporting period; 0 = none */
     uint64_t reservoir_rows;          /* a wish for the sample size; 0 = none */
@@ -69,6 +75,8 @@ typedef struct mlw_options {
     uint64_t ring_bytes;              /* default 8 MiB; rounded up to a power of two */
     char *error;                      /* where mlw_open explains a failure in full, or NULL */
     size_t error_size;
+    uint32_t segment_by;              /* whose statistics are kept apart: 0 = none; i + 1 = by the code of categorical feature i; MLW_SEGMENT_BY_ROW */
+    uint32_t reserved;                /* 0 */
 } mlw_options;
 
 typedef struct mlw_batch {
@@ -88,6 +96,8 @@ typedef struct mlw_batch {
     ptrdiff_t targets_stride;
     const uint64_t *ids;
     ptrdiff_t ids_stride;
+    const uint16_t *segments;    /* a number per row that says whom it is about: country, customer tier */
+    ptrdiff_t segments_stride;
 } mlw_batch;
 
 /* A place in the ring for one record: fill the sections, then commit. */
@@ -102,6 +112,7 @@ typedef struct mlw_reservation {
     uint8_t *label_sets;
     double *targets;
     uint64_t *ids;
+    uint16_t *segments;
 } mlw_reservation;
 
 /* Since the ring was made, over every process that has used it. dropped_* = the sum of the reasons. */
@@ -119,19 +130,19 @@ typedef struct mlw_counts {
 /* Initialisers and not memset, which some compilers turn into a slow string instruction. */
 static inline mlw_options mlw_options_init(void)
 {
-    mlw_options o = {sizeof(mlw_options), NULL, NULL, NULL, MLW_CLASSIFICATION, 0, 0, 0, MLW_F32, MLW_F32, NULL, NULL, NULL, 0.5, 0, 0, NULL, 0, NULL, 0};
+    mlw_options o = {sizeof(mlw_options), NULL, NULL, NULL, MLW_CLASSIFICATION, 0, 0, 0, MLW_F32, MLW_F32, NULL, NULL, NULL, 0.5, 0, 0, NULL, 0, NULL, 0, 0, 0};
     return o;
 }
 
 static inline mlw_batch mlw_batch_init(void)
 {
-    mlw_batch b = {sizeof(mlw_batch), 0, 0, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0};
+    mlw_batch b = {sizeof(mlw_batch), 0, 0, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0};
     return b;
 }
 
 static inline mlw_reservation mlw_reservation_init(void)
 {
-    mlw_reservation r = {sizeof(mlw_reservation), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL};
+    mlw_reservation r = {sizeof(mlw_reservation), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL};
     return r;
 }
 

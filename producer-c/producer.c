@@ -137,16 +137,18 @@ static void dispose(mlw_producer *p)
 
 int mlw_open(const mlw_options *options, mlw_producer **out)
 {
-    if (options == NULL || out == NULL || options->size < sizeof *options)
+    if (options == NULL || out == NULL || options->size < offsetof(mlw_options, segment_by))
         return -EINVAL;
-    struct mlw_why why = {options->error, options->error_size};
+    mlw_options o = mlw_options_init(); /* what an older caller does not know has its default */
+    memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    struct mlw_why why = {o.error, o.error_size};
     mlw_producer *p = calloc(1, sizeof *p);
     if (p == NULL)
         return mlw_fail(&why, ENOMEM, "out of memory");
     p->fd = -1;
     p->page = &p->own_page;
     p->crc_instruction = mlw_crc32c_has_instruction();
-    int err = mlw_make_recipe(p, options, &why);
+    int err = mlw_make_recipe(p, &o, &why);
     if (err == 0) {
         pthread_once(&handles_once, watch_forks);
         lock_handles();

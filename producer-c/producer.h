@@ -13,7 +13,7 @@
 #include "crc32c.h"
 #include "wire.h"
 
-enum { MLW_SECTIONS = 6, MLW_SECTION_SETS = 1 << MLW_SECTIONS };
+enum { MLW_SECTIONS = 7, MLW_SECTION_SETS = 1 << MLW_SECTIONS };
 
 /* Where a failure is explained: options->error. */
 struct mlw_why {
@@ -28,6 +28,7 @@ struct mlw_recipe {
     unsigned char *schema;
     uint32_t schema_len;
     uint32_t flags;
+    uint64_t feat_incompat;
     uint64_t capacity;
 };
 

@@ -80,6 +80,26 @@ static int check_names(const char *const *names, uint32_t count, const char *wha
     return err;
 }
 
+static uint8_t kind_of(const mlw_options *o, uint32_t feature)
+{
+    return o->feature_kinds == NULL ? MLW_NUMERICAL : o->feature_kinds[feature];
+}
+
+static int check_features(const mlw_options *o, const struct mlw_why *why)
+{
+    for (uint32_t i = 0; i < o->n_features; i++)
+        if (kind_of(o, i) > MLW_EMBEDDING)
+            return mlw_fail(why, EINVAL, "feature_kinds[%u] is %u, want MLW_NUMERICAL, MLW_CATEGORICAL or MLW_EMBEDDING", i, kind_of(o, i));
+    if (o->segment_by == 0 || o->segment_by == MLW_SEGMENT_BY_ROW)
+        return 0;
+    if (o->segment_by > o->n_features)
+        return mlw_fail(why, EINVAL, "segment_by is %u and there are %u features; want 0, a feature's index + 1, or MLW_SEGMENT_BY_ROW", o->segment_by,
+                        o->n_features);
+    if (kind_of(o, o->segment_by - 1) != MLW_CATEGORICAL)
+        return mlw_fail(why, EINVAL, "segment_by is %u, and feature %u is not MLW_CATEGORICAL", o->segment_by, o->segment_by - 1);
+    return 0;
+}
+
 static int check_options(const mlw_options *o, const struct mlw_why *why)
 {
     if (o->model == NULL || o->model[0] == '\0')
@@ -98,10 +118,9 @@ static int check_options(const mlw_options *o, const struct mlw_why *why)
         return mlw_fail(why, EINVAL, "threshold is not a finite number");
     if (o->ring_bytes > MLW_MAX_CAPACITY)
         return mlw_fail(why, EINVAL, "ring_bytes is %llu, at most %llu", (unsigned long long)o->ring_bytes, (unsigned long long)MLW_MAX_CAPACITY);
-    for (uint32_t i = 0; o->feature_kinds != NULL && i < o->n_features; i++)
-        if (o->feature_kinds[i] > MLW_CATEGORICAL)
-            return mlw_fail(why, EINVAL, "feature_kinds[%u] is %u, want MLW_NUMERICAL or MLW_CATEGORICAL", i, o->feature_kinds[i]);
-    int err = check_name(o->model, "model", why);
+    int err = check_features(o, why);
+    if (err == 0)
+        err = check_name(o->model, "model", why);
     if (err == 0)
         err = check_name(o->version, "version", why);
     if (err == 0)
@@ -165,6 +184,7 @@ static int build_schema(const mlw_options *o, struct mlw_recipe *recipe)
         .threshold = o->threshold,
         .period_ns = o->period_ns,
         .reservoir_rows = o->reservoir_rows,
+        .segment_by = o->segment_by,
     };
     memcpy(to, &head, sizeof head);
     to += sizeof head;
@@ -210,6 +230,14 @@ static uint64_t capacity_for(uint64_t bytes)
     return capacity;
 }
 
+static uint64_t needs_of(const mlw_options *o)
+{
+    uint64_t needs = o->segment_by == MLW_SEGMENT_BY_ROW ? MLW_NEEDS_SEGMENTS : 0;
+    for (uint32_t i = 0; i < o->n_features; i++)
+        needs |= kind_of(o, i) == MLW_EMBEDDING ? MLW_NEEDS_EMBEDDINGS : 0;
+    return needs;
+}
+
 static int build_recipe(const mlw_options *o, struct mlw_recipe *recipe)
 {
     const char *dir = o->dir;
@@ -220,6 +248,7 @@ static int build_recipe(const mlw_options *o, struct mlw_recipe *recipe)
     recipe->dir = strdup(dir);
     recipe->stream = stream_name(o);
     recipe->flags = o->flags;
+    recipe->feat_incompat = needs_of(o);
     recipe->capacity = capacity_for(o->ring_bytes ? o->ring_bytes : MLW_DEFAULT_RING);
     return recipe->dir == NULL || recipe->stream == NULL ? -ENOMEM : build_schema(o, recipe);
 }
@@ -229,7 +258,7 @@ static int build_recipe(const mlw_options *o, struct mlw_recipe *recipe)
 static int valid_sections(const mlw_producer *p, uint32_t sections)
 {
     uint32_t truth = sections & (MLW_LABELS | MLW_LABEL_SETS | MLW_TARGETS);
-    if ((sections & ~(uint32_t)MLW_IDS) == 0 || (truth & (truth - 1)) != 0)
+    if ((sections & ~(uint32_t)(MLW_IDS | MLW_SEGMENTS)) == 0 || (truth & (truth - 1)) != 0)
         return 0;
     for (int i = 0; i < MLW_SECTIONS; i++)
         if ((sections >> i & 1) && p->row_bytes[i] == 0)
@@ -257,6 +286,7 @@ static void derive_shapes(mlw_producer *p, const mlw_options *o)
     p->row_bytes[3] = classification ? o->n_classes : 0;
     p->row_bytes[4] = classification ? 0 : o->n_classes * sizeof(double);
     p->row_bytes[5] = sizeof(uint64_t);
+    p->row_bytes[6] = o->segment_by == MLW_SEGMENT_BY_ROW ? sizeof(uint16_t) : 0;
     p->capacity = p->recipe.capacity;
     p->max_record = p->capacity / MLW_RECORDS_PER_LAP;
     for (uint32_t s = 1; s < MLW_SECTION_SETS; s++)

@@ -209,15 +209,17 @@ static inline void copy_section(const mlw_producer *p, unsigned char *record, in
         copy_apart(record + s->at[i], from, stride, row_bytes, s->rows);
 }
 
-enum { AT_PROBA, AT_FEATURES, AT_LABELS, AT_LABEL_SETS, AT_TARGETS, AT_IDS };
-static_assert(MLW_PROBA == 1 << AT_PROBA && MLW_IDS == 1 << AT_IDS, "bits and places of the sections are the same");
+enum { AT_PROBA, AT_FEATURES, AT_LABELS, AT_LABEL_SETS, AT_TARGETS, AT_IDS, AT_SEGMENTS };
+static_assert(MLW_PROBA == 1 << AT_PROBA && MLW_SEGMENTS == 1 << AT_SEGMENTS, "bits and places of the sections are the same");
 
-static __attribute__((noinline)) void copy_truth_and_ids(const mlw_producer *p, unsigned char *record, const mlw_batch *b, uint64_t first_row)
+static __attribute__((noinline)) void copy_others(const mlw_producer *p, unsigned char *record, const mlw_batch *b, uint64_t first_row)
 {
     copy_section(p, record, AT_LABELS, b->labels, b->labels_stride, first_row);
     copy_section(p, record, AT_LABEL_SETS, b->label_sets, b->label_sets_stride, first_row);
     copy_section(p, record, AT_TARGETS, b->targets, b->targets_stride, first_row);
     copy_section(p, record, AT_IDS, b->ids, b->ids_stride, first_row);
+    if (p->shape.sections >> AT_SEGMENTS) /* or the batch may end before them */
+        copy_section(p, record, AT_SEGMENTS, b->segments, b->segments_stride, first_row);
 }
 
 static inline int write_record(mlw_producer *p, const mlw_batch *b, uint64_t first_row)
@@ -231,15 +233,20 @@ static inline int write_record(mlw_producer *p, const mlw_batch *b, uint64_t fir
     copy_section(p, record, AT_PROBA, b->proba, b->proba_stride, first_row);
     copy_section(p, record, AT_FEATURES, b->features, b->features_stride, first_row);
     if (p->shape.sections >> AT_LABELS)
-        copy_truth_and_ids(p, record, b, first_row);
+        copy_others(p, record, b, first_row);
     publish(p, &c);
     return 0;
 }
 
+/* A caller of before there were segments has a batch without. */
+enum { LEAST_BATCH = offsetof(mlw_batch, segments), LEAST_RESERVATION = offsetof(mlw_reservation, segments) };
+
 static inline uint32_t sections_of(const mlw_batch *b)
 {
+    uint32_t segments = b->size >= sizeof *b && b->segments != NULL;
     return (uint32_t)(b->proba != NULL) << AT_PROBA | (uint32_t)(b->features != NULL) << AT_FEATURES | (uint32_t)(b->labels != NULL) << AT_LABELS |
-           (uint32_t)(b->label_sets != NULL) << AT_LABEL_SETS | (uint32_t)(b->targets != NULL) << AT_TARGETS | (uint32_t)(b->ids != NULL) << AT_IDS;
+           (uint32_t)(b->label_sets != NULL) << AT_LABEL_SETS | (uint32_t)(b->targets != NULL) << AT_TARGETS | (uint32_t)(b->ids != NULL) << AT_IDS |
+           segments << AT_SEGMENTS;
 }
 
 static int ready(mlw_producer *p, uint64_t rows)
@@ -274,7 +281,7 @@ static __attribute__((noinline)) int write_any(mlw_producer *p, const mlw_batch 
 
 int mlw_write(mlw_producer *p, const mlw_batch *batch)
 {
-    if (p == NULL || batch == NULL || batch->size < sizeof *batch)
+    if (p == NULL || batch == NULL || batch->size < LEAST_BATCH)
         return -EINVAL;
     if (batch->rows == 0)
         return 0;
@@ -321,12 +328,14 @@ static inline void hand_out(mlw_producer *p, mlw_reservation *r)
     r->label_sets = section(p, AT_LABEL_SETS);
     r->targets = section(p, AT_TARGETS);
     r->ids = section(p, AT_IDS);
+    if (likely(r->size >= sizeof *r))
+        r->segments = section(p, AT_SEGMENTS);
     p->reserved = 1;
 }
 
 int mlw_reserve(mlw_producer *p, mlw_reservation *r)
 {
-    if (p == NULL || r == NULL || r->size < sizeof *r)
+    if (p == NULL || r == NULL || r->size < LEAST_RESERVATION || (r->sections >> AT_SEGMENTS != 0 && r->size < sizeof *r))
         return -EINVAL;
     int err = enter(p, r->rows);
     if (err)

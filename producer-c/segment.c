@@ -132,6 +132,7 @@ static struct mlw_identity identity_for(const struct mlw_recipe *recipe)
         .max_record = recipe->capacity / MLW_RECORDS_PER_LAP,
         .schema_hash = fnv1a(recipe->schema, recipe->schema_len),
         .created_ns = mlw_now_ns(),
+        .feat_incompat = recipe->feat_incompat,
         .creator_pid = (uint32_t)getpid(),
         .creator_uid = (uint32_t)geteuid(),
     };

@@ -28,6 +28,10 @@
 #define MLW_MAX_SLOTS 64u
 #define MLW_DROP_REASONS 8u
 
+/* feat_incompat: what a reader must know. */
+#define MLW_NEEDS_EMBEDDINGS (UINT64_C(1) << 0)
+#define MLW_NEEDS_SEGMENTS (UINT64_C(1) << 1)
+
 enum mlw_record_kind { MLW_KIND_DATA = 1, MLW_KIND_PADDING = 2 };
 
 enum mlw_state { MLW_STATE_ATTACHED = 1, MLW_STATE_CLOSED = 2 };
@@ -80,7 +84,8 @@ struct mlw_schema {
     double threshold;
     uint64_t period_ns;
     uint64_t reservoir_rows;
-    uint8_t reserved1[24];
+    uint32_t segment_by;
+    uint8_t reserved1[20];
 };
 
 struct mlw_producer_page {
@@ -144,7 +149,7 @@ struct mlw_record {
     F(creator_uid, 132) F(crc, 252)
 #define MLW_SCHEMA_FIELDS(F)                                                                          \
     F(n_classes, 0) F(n_features, 4) F(proba_dtype, 8) F(feature_dtype, 9) F(task, 10)                \
-    F(threshold, 16) F(period_ns, 24) F(reservoir_rows, 32)
+    F(threshold, 16) F(period_ns, 24) F(reservoir_rows, 32) F(segment_by, 40)
 #define MLW_PRODUCER_PAGE_FIELDS(F)                                                                   \
     F(tail, 0) F(heartbeat_ns, 128) F(attach_epoch, 136) F(state, 144) F(records, 256) F(rows, 264)   \
     F(bytes, 272) F(next_seq, 280) F(dropped_records, 320) F(dropped_rows, 384)

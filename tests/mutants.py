@@ -27,7 +27,7 @@ STORE_TAIL = "atomic_store_explicit(&shared->tail, p->tail, memory_order_release
 COPIES = (
     "copy_section(p, record, AT_PROBA, b->proba, b->proba_stride, first_row); "
     "copy_section(p, record, AT_FEATURES, b->features, b->features_stride, first_row); "
-    "if (p->shape.sections >> AT_LABELS) copy_truth_and_ids(p, record, b, first_row); "
+    "if (p->shape.sections >> AT_LABELS) copy_others(p, record, b, first_row); "
 )
 
 # What is wrong, where, the code as it is, the code with the fault.

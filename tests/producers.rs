@@ -3,7 +3,7 @@
 mod support;
 
 use half::{bf16, f16};
-use mlwatch::ring::{Area, Batch, Budget, Consumer, Matrix, Segment, Snapshot, wire};
+use mlwatch::ring::{Area, Batch, Budget, Consumer, Matrix, Segment, SegmentBy, Snapshot, wire};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -91,6 +91,44 @@ fn every_section_round_trips_in_every_dtype() {
             seen += 1;
         });
         assert_eq!(seen, 3);
+    }
+}
+
+#[test]
+fn segments_arrive_row_by_row_where_the_schema_says_that_rows_have_them() {
+    let dir = ring_dir();
+    let options = Options { segment_by: wire::SEGMENT_BY_ROW, n_classes: 2, ..Options::default() };
+    let producer = Producer::open(dir.path(), &options).unwrap();
+    let rows = 5000u32; // several records
+    let proba = vec![0.5f32; 2 * rows as usize];
+    let segments: Vec<u16> = (0..rows).map(|row| (row * 13) as u16).collect();
+    let with = RawBatch { rows, proba: proba.as_ptr().cast(), segments: segments.as_ptr(), ..batch() };
+    let mut every_second = RawBatch { rows: rows / 2, segments_stride: 4, ..with };
+    every_second.labels = [1i32; 2500].as_ptr();
+    let without = RawBatch { segments: std::ptr::null(), ..with };
+    let (mut got, mut bare, mut consumer) = (Vec::new(), 0, consumer(&producer));
+    for one in [&with, &without, &every_second] {
+        assert_eq!(producer.write(one), 0);
+        drain(&mut consumer, |b| match b.segments {
+            Some(segments) => got.extend_from_slice(segments),
+            None => bare += b.rows,
+        });
+    }
+    let want: Vec<u16> = segments.iter().copied().chain(segments.iter().copied().step_by(2)).collect();
+    assert!(got == want && bare == rows as usize);
+    assert_eq!(producer.write(&RawBatch { proba: std::ptr::null(), ..with }), EINVAL, "nothing to keep apart");
+    let needs = consumer.area().identity().feat_incompat;
+    assert_eq!((consumer.area().schema().segment_by, needs), (Some(SegmentBy::Row), wire::NEEDS_SEGMENTS));
+}
+
+#[test]
+fn segments_by_what_is_no_categorical_feature_are_refused_with_the_reason() {
+    let dir = ring_dir();
+    for (segment_by, why) in [(1, "not MLW_CATEGORICAL"), (3, "there are 2 features")] {
+        let Err((code, text)) = Producer::open(dir.path(), &Options { segment_by, ..Options::default() }) else {
+            panic!("segments by {segment_by}")
+        };
+        assert!(code == EINVAL && text.contains(why), "{text}");
     }
 }
 
@@ -237,13 +275,14 @@ fn a_discarded_or_oversized_reservation_leaves_nothing_behind() {
         assert_eq!((api().discard)(producer.0), 0);
         assert_eq!((api().reserve)(producer.0, &mut reservation(most + 1, features)), EMSGSIZE);
         assert_eq!((api().reserve)(producer.0, &mut reservation(0, features)), EINVAL);
-        assert_eq!((api().reserve)(producer.0, &mut reservation(1, 1 << 6)), EINVAL);
+        assert_eq!((api().reserve)(producer.0, &mut reservation(1, 1 << 6)), EINVAL, "the schema has none");
+        assert_eq!((api().reserve)(producer.0, &mut reservation(1, 1 << 7)), EINVAL);
     }
     assert_eq!(producer.write_features(&[1.0, 2.0], 2), 0);
     let polled = drain(&mut consumer(&producer), |b| assert_eq!(b.rows, 1));
     assert_eq!((polled.records, polled.missing), (1, 1));
     let counts = producer.counts();
-    assert_eq!((counts.too_large.0, counts.rejected.0), (1, 2));
+    assert_eq!((counts.too_large.0, counts.rejected.0), (1, 3));
 }
 
 #[test]

@@ -30,6 +30,7 @@ int main(void)
     NUMBER(MLW_KIND_DATA) NUMBER(MLW_KIND_PADDING) NUMBER(MLW_STATE_ATTACHED) NUMBER(MLW_STATE_CLOSED)
     NUMBER(MLW_LOCK_PRODUCER) NUMBER(MLW_LOCK_CONSUMER) NUMBER(MLW_DROP_FULL) NUMBER(MLW_DROP_TOO_LARGE)
     NUMBER(MLW_DROP_CONTENDED) NUMBER(MLW_DROP_REJECTED) NUMBER(MLW_DROP_DETACHED)
+    NUMBER(MLW_NEEDS_EMBEDDINGS) NUMBER(MLW_NEEDS_SEGMENTS)
     puts(MLW_MAGIC " 0");
 }
 "#;
@@ -80,6 +81,8 @@ fn what_rust_says() -> BTreeMap<String, u64> {
         ("MLW_DROP_CONTENDED", reason("contended")),
         ("MLW_DROP_REJECTED", reason("rejected")),
         ("MLW_DROP_DETACHED", reason("detached")),
+        ("MLW_NEEDS_EMBEDDINGS", wire::NEEDS_EMBEDDINGS),
+        ("MLW_NEEDS_SEGMENTS", wire::NEEDS_SEGMENTS),
         (std::str::from_utf8(&wire::MAGIC).unwrap(), 0),
     ];
     says.extend(numbers.map(|(name, n)| (name.to_string(), n)));

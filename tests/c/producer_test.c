@@ -109,7 +109,7 @@ static int every_function_takes_null_and_short_structs(void)
 {
     mlw_producer *p = NULL;
     mlw_options o = options_for("null");
-    o.size--;
+    o.size = 8;
     CHECK(mlw_open(NULL, &p) == -EINVAL && mlw_open(&o, &p) == -EINVAL && p == NULL);
     mlw_batch b = mlw_batch_init();
     mlw_reservation r = mlw_reservation_init();
@@ -165,6 +165,68 @@ static int all_slots_can_be_taken_and_the_next_is_told(void)
     CHECK(mlw_open(&o, &one_more) == -EUSERS && strstr(why, "all 64 slots") != NULL);
     for (unsigned i = 0; i < MLW_MAX_SLOTS; i++)
         mlw_close(p[i]);
+    return 1;
+}
+
+/* ---- callers of before there were segments ---- */
+
+/* A struct as long as it was then, so that the sanitizer sees any access beyond it; the compiler does not need to. */
+static __attribute__((noinline)) void *as_it_was(const void *now, size_t size)
+{
+    void *then = malloc(size);
+    memcpy(then, now, size);
+    *(size_t *)then = size;
+    return then;
+}
+
+static int an_older_caller_is_served_as_before(void)
+{
+    mlw_options o = options_for("older");
+    o.segment_by = 77; /* beyond what this caller has */
+    mlw_options *old_options = as_it_was(&o, offsetof(mlw_options, segment_by));
+    mlw_producer *p = NULL;
+    CHECK(mlw_open(old_options, &p) == 0);
+    static const float proba[3 * 2];
+    static const int32_t labels[2];
+    mlw_batch b = mlw_batch_init();
+    b.rows = 2;
+    b.proba = proba;
+    b.labels = labels;
+    b.segments = (const uint16_t *)(const void *)labels; /* beyond, too */
+    mlw_batch *old_batch = as_it_was(&b, offsetof(mlw_batch, segments));
+    CHECK(mlw_write(p, old_batch) == 0 && mlw_write(p, old_batch) == 0);
+    CHECK(mlw_write(p, &b) == -EINVAL); /* a newer one has segments, and the schema has none */
+    mlw_reservation r = mlw_reservation_init();
+    r.rows = 2;
+    r.sections = MLW_PROBA | MLW_LABELS;
+    mlw_reservation *old_reservation = as_it_was(&r, offsetof(mlw_reservation, segments));
+    CHECK(mlw_reserve(p, old_reservation) == 0 && old_reservation->labels != NULL && mlw_commit(p) == 0);
+    old_batch->size--;
+    old_reservation->size--;
+    old_options->size--;
+    mlw_producer *none = NULL;
+    CHECK(mlw_write(p, old_batch) == -EINVAL && mlw_reserve(p, old_reservation) == -EINVAL && mlw_open(old_options, &none) == -EINVAL);
+    CHECK(counts_of(p).rows == 6 && counts_of(p).rejected_rows == 2);
+    mlw_close(p);
+    free(old_options);
+    free(old_batch);
+    free(old_reservation);
+    return 1;
+}
+
+static int an_older_caller_cannot_reserve_what_it_has_no_pointer_for(void)
+{
+    mlw_options o = options_for("segments");
+    o.segment_by = MLW_SEGMENT_BY_ROW;
+    mlw_producer *p = NULL;
+    CHECK(mlw_open(&o, &p) == 0);
+    mlw_reservation r = mlw_reservation_init();
+    r.rows = 1;
+    r.sections = MLW_PROBA | MLW_SEGMENTS;
+    CHECK(mlw_reserve(p, &r) == 0 && r.segments != NULL && ((uintptr_t)r.segments & 63) == 0 && mlw_commit(p) == 0);
+    r.size = offsetof(mlw_reservation, segments);
+    CHECK(mlw_reserve(p, &r) == -EINVAL && counts_of(p).records == 1);
+    mlw_close(p);
     return 1;
 }
 
@@ -686,6 +748,8 @@ int main(int argc, char **argv)
     RUN(errors_have_a_text_each);
     RUN(names_that_are_not_utf8_are_refused);
     RUN(all_slots_can_be_taken_and_the_next_is_told);
+    RUN(an_older_caller_is_served_as_before);
+    RUN(an_older_caller_cannot_reserve_what_it_has_no_pointer_for);
     RUN(full_then_drained_then_full_again);
     RUN(a_forked_child_opens_a_ring_of_its_own);
     RUN(a_child_without_a_ring_counts_its_drops);

@@ -82,7 +82,8 @@ impl Shape {
             threshold: 0.5,
             period_ns: self.period_ns,
             reservoir_rows: self.reservoir_rows,
-            reserved1: [0; 24],
+            segment_by: 0,
+            reserved1: [0; 20],
         };
         let mut bytes = bytemuck::bytes_of(&head).to_vec();
         bytes.extend(vec![u8::from(self.categorical); self.features as usize]);
@@ -118,6 +119,7 @@ fn payload_len(shape: &Shape, sections: u16, rows: u32) -> u64 {
         section::LABELS => 4,
         section::LABEL_SETS => shape.classes.into(),
         section::TARGETS => u64::from(shape.classes) * 8,
+        section::SEGMENTS => 2,
         _ => 8,
     };
     let present = (0..16).map(|bit| 1u16 << bit).filter(|bit| sections & bit != 0);

@@ -4,7 +4,7 @@
 //! then equals the head, and nothing more comes.
 
 use mlwatch::ring::wire::{self, ConsumedWords, Record};
-use mlwatch::ring::{Area, Batch, Budget, Consumer, DType, FeatureKind, Matrix, Polled, Schema, Task, Word};
+use mlwatch::ring::{Area, Batch, Budget, Consumer, DType, FeatureKind, Matrix, Polled, Schema, SegmentBy, Task, Word};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::rc::Rc;
@@ -85,8 +85,8 @@ impl Scripted {
 
 /// The end of the payload as docs/wire-format.md has it; none that could be right for sections that must not be.
 fn payload_len(sections: u16, rows: u32) -> u64 {
-    let row_bytes = [4 * CLASSES, 8 * FEATURES, 4, CLASSES, 0, 8];
-    let present = (0..6).filter(|bit| sections >> bit & 1 == 1);
+    let row_bytes = [4 * CLASSES, 8 * FEATURES, 4, CLASSES, 0, 8, 2];
+    let present = (0..7).filter(|bit| sections >> bit & 1 == 1);
     present.map(|bit| (row_bytes[bit] as u64 * u64::from(rows)).next_multiple_of(UNIT)).sum()
 }
 
@@ -152,6 +152,7 @@ fn schema() -> Schema {
         class_names: vec!["c".into(); CLASSES],
         feature_names: vec!["f".into(); FEATURES],
         feature_kinds: vec![FeatureKind::Numerical; FEATURES],
+        segment_by: Some(SegmentBy::Row),
     }
 }
 
@@ -181,6 +182,10 @@ fn use_batch(b: &Batch<'_>) {
     if let Some(ids) = b.ids {
         assert_eq!(ids.len(), b.rows);
         black_box(ids.iter().fold(0, |all, id| all ^ id));
+    }
+    if let Some(segments) = b.segments {
+        assert_eq!(segments.len(), b.rows);
+        black_box(segments.iter().fold(0, |all, segment| all ^ segment));
     }
     assert!(b.targets.is_none() && (b.labels.is_none() || b.label_sets.is_none()), "a classification has one truth");
 }

@@ -3,7 +3,7 @@
 
 use crate::naive::{CAPACITY, Handed, Naive, Ring, crc32c};
 use crate::support::{Options, Producer, RawBatch, batch, ring_dir};
-use mlwatch::ring::wire::{ConsumedWords, Record};
+use mlwatch::ring::wire::{ConsumedWords, Record, SEGMENT_BY_ROW};
 use mlwatch::ring::{Area, Batch, Budget, Consumer, Matrix, Schema, Segment, Snapshot};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -16,11 +16,16 @@ const ALL: Budget = Budget { records: u64::MAX, bytes: u64::MAX };
 
 /* ---- rings as real producers leave them ---- */
 
+/// Every section that a classification can have.
+fn options() -> Options {
+    Options { segment_by: SEGMENT_BY_ROW, ..Options::default() }
+}
+
 fn schema() -> &'static Schema {
     static SCHEMA: OnceLock<Schema> = OnceLock::new();
     SCHEMA.get_or_init(|| {
         let dir = ring_dir();
-        let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+        let producer = Producer::open(dir.path(), &options()).unwrap();
         Snapshot::read(&producer.path()).unwrap().schema
     })
 }
@@ -28,11 +33,11 @@ fn schema() -> &'static Schema {
 /// Records of many sizes and all sections, until the ring was full some times and `at` of its bytes are left unread.
 fn produced(seed: u64, at: u64) -> Ring {
     let dir = ring_dir();
-    let options = Options { ring_bytes: CAPACITY as u64, ..Options::default() };
+    let options = Options { ring_bytes: CAPACITY as u64, ..options() };
     let producer = Producer::open(dir.path(), &options).unwrap();
     let segment = Segment::open(&producer.path(), 1 << 20).unwrap();
     let mut consumer = Consumer::new(segment, schema());
-    let (values, labels, sets, ids) = ([0.25f32; 900], [1i32; 300], [0u8; 900], [7u64; 300]);
+    let (values, labels, sets, ids, segments) = ([0.25f32; 900], [1i32; 300], [0u8; 900], [7u64; 300], [3u16; 300]);
     for i in 0..100 * (1 + seed) {
         let rows = 1 + (i * (7 + seed)) % 90;
         let mut b = RawBatch { rows: rows as u32, timestamp_ns: i + 1, features: values.as_ptr().cast(), ..batch() };
@@ -43,6 +48,7 @@ fn produced(seed: u64, at: u64) -> Ring {
             2 => b.ids = ids.as_ptr(),
             _ => {}
         }
+        b.segments = if i % 3 == 0 { segments.as_ptr() } else { b.segments };
         producer.write(&b);
         while consumer.backlog() > at && consumer.poll(Budget { records: 1, bytes: 1 }, |_| true, |_| {}).bytes > 0 {}
     }
@@ -119,6 +125,7 @@ fn handed(base: usize, b: &Batch<'_>) -> Handed {
         b.label_sets.map(|sets| place(sets.to_slice().expect("rows follow one another"))),
         b.targets.map(|_| panic!("a classification has none")),
         b.ids.map(|ids| place(bytemuck::cast_slice(ids))),
+        b.segments.map(|segments| place(bytemuck::cast_slice(segments))),
     ];
     Handed { seq: b.seq, ts_ns: b.ts_ns, rows: b.rows as u64, sections }
 }

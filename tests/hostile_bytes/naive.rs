@@ -1,4 +1,5 @@
-//! A reader that knows nothing but docs/wire-format.md: slow, obvious, and for one schema of three classes and two f32 features.
+//! A reader that knows nothing but docs/wire-format.md: slow, obvious, and for one schema of three classes and two f32 features, whose
+//! records may carry segments.
 
 use std::ops::Range;
 
@@ -25,7 +26,7 @@ pub struct Handed {
     pub seq: u64,
     pub ts_ns: u64,
     pub rows: u64,
-    pub sections: [Option<Range<usize>>; 6],
+    pub sections: [Option<Range<usize>>; 7],
 }
 
 pub struct Naive<'a> {
@@ -47,14 +48,14 @@ impl<'a> Naive<'a> {
     }
 
     /// Three classes and two features, f32.
-    fn sections(&self, bits: u64, rows: u64) -> Option<([Option<Range<usize>>; 6], u64)> {
+    fn sections(&self, bits: u64, rows: u64) -> Option<([Option<Range<usize>>; 7], u64)> {
         let truths = (bits >> 2 & 1) + (bits >> 3 & 1);
-        if bits == 0 || bits >> 6 != 0 || truths > 1 || bits >> 4 & 1 == 1 {
+        if bits == 0 || bits >> 7 != 0 || truths > 1 || bits >> 4 & 1 == 1 {
             return None;
         }
-        let (mut end, mut places) = (0, [const { None }; 6]);
+        let (mut end, mut places) = (0, [const { None }; 7]);
         let first = self.head % CAPACITY as u64 + 64;
-        for (bit, row_bytes) in [12, 8, 4, 3, 0, 8].into_iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1) {
+        for (bit, row_bytes) in [12, 8, 4, 3, 0, 8, 2].into_iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1) {
             places[bit] = Some((first + end) as usize..(first + end + rows * row_bytes) as usize);
             end = (end + rows * row_bytes).next_multiple_of(64);
         }

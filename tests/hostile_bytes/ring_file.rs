@@ -41,7 +41,7 @@ fn check_opened(segment: Segment, size: u64) {
     assert!(id.producer_off < id.consumer_off && id.consumer_off < id.data_off);
     let schema = segment.schema().clone();
     check_schema(&schema);
-    let row: u64 = (0..6).filter_map(|bit| schema.row_bytes(1 << bit)).sum();
+    let row: u64 = (0..7).filter_map(|bit| schema.row_bytes(1 << bit)).sum();
     assert!(row <= id.max_record, "a row of {row} bytes fits into no record");
     let polled = Consumer::new(segment, &schema).poll(Budget { records: 10, bytes: LIMIT }, |_| true, |_| {});
     assert!(polled.used <= id.capacity && polled.bytes <= polled.used);

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 DTYPES = {1: ("f16", 2), 2: ("bf16", 2), 3: ("f32", 4), 4: ("f64", 8)}
 REASONS = ["full", "too_large", "contended", "rejected", "detached"]
-PROBA, FEATURES, LABELS, LABEL_SETS, TARGETS, IDS = (1 << bit for bit in range(6))
+PROBA, FEATURES, LABELS, LABEL_SETS, TARGETS, IDS, SEGMENTS = (1 << bit for bit in range(7))
+BY_ROW = 2**32 - 1
 
 
 def _crc_table():
@@ -49,6 +50,7 @@ class Schema:
     threshold: float
     period_ns: int
     reservoir_rows: int
+    segment_by: int
     kinds: bytes
     model: str
     version: str
@@ -60,8 +62,8 @@ class Schema:
     @classmethod
     def parse(cls, raw):
         classes, features, proba, feature, task = struct.unpack_from("<IIBBB", raw)
-        threshold, period, reservoir = struct.unpack_from("<dQQ", raw, 16)
-        assert raw[11:16] == bytes(5) and raw[40:64] == bytes(24)
+        threshold, period, reservoir, segment_by = struct.unpack_from("<dQQI", raw, 16)
+        assert raw[11:16] == bytes(5) and raw[44:64] == bytes(20)
         at = 64 + features
         strings = []
         for _ in range(3 + classes + features):
@@ -73,9 +75,9 @@ class Schema:
         proba, proba_size = DTYPES[proba]
         feature, feature_size = DTYPES[feature]
         return cls(
-            classes, features, proba, feature, task, threshold, period, reservoir, raw[64 : 64 + features],
+            classes, features, proba, feature, task, threshold, period, reservoir, segment_by, raw[64 : 64 + features],
             model, version, instance, names[:classes], names[classes:],
-            [classes * proba_size, features * feature_size, 4, classes, classes * 8, 8],
+            [classes * proba_size, features * feature_size, 4, classes, classes * 8, 8, 2 if segment_by == BY_ROW else 0],
         )  # fmt: skip
 
 
@@ -107,10 +109,12 @@ class Ring:
         assert self.producer_off == align(256 + schema_len, page)
         assert (self.consumer_off, self.data_off) == (self.producer_off + page, self.producer_off + 2 * page)
         assert self.max_record == self.capacity // 4
+        (self.needs,) = struct.unpack_from("<Q", raw, 112)
         schema = raw[256 : 256 + schema_len]
         assert schema_hash == fnv1a(schema)
         assert struct.unpack_from("<I", raw, 252) == (crc32c(raw[:252] + schema),)
         self.schema = Schema.parse(schema)
+        assert self.needs == (2 in self.schema.kinds) + 2 * (self.schema.segment_by == BY_ROW)
 
     def _producer_page(self, raw):
         base = self.producer_off
@@ -142,7 +146,7 @@ class Ring:
             assert position <= self.tail
 
     def _sections(self, payload, sections, rows):
-        assert 0 < sections < 64
+        assert 0 < sections < 128
         found, end = {}, 0
         for bit, row_bytes in enumerate(self.schema.row_bytes):
             if sections >> bit & 1:

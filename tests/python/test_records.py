@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conversion_oracle import assert_same_bits
 from inputs import ROWS_3
-from ring_reader import FEATURES, IDS, LABEL_SETS, LABELS, PROBA, TARGETS, ring_of, sent
+from ring_reader import BY_ROW, FEATURES, IDS, LABEL_SETS, LABELS, PROBA, SEGMENTS, TARGETS, ring_of, sent
 
 # ---- labels, ids, time stamps ----
 
@@ -60,6 +60,37 @@ def test_regression_labels_are_targets(watch, n_classes, shape):
 def test_ids_are_stored_as_they_are(watch, ids):
     ring = sent(watch(), ROWS_3, ids=ids)
     assert np.frombuffer(ring.column(IDS), np.uint64).tolist() == [int(i) % 2**64 for i in ids]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "i2", "i4", "i8", "?", "list", "column"])
+def test_segments_are_integers_of_16_bits(watch, dtype):
+    segments = [0, 1, 1, 0] if dtype == "?" else [0, 255, 7, 1] if dtype == "u1" else [0, 32767, 7, 1]
+    given = {"list": segments, "column": np.array(segments)[:, None]}.get(dtype)
+    given = np.array(segments, dtype) if given is None else given
+    ring = sent(watch(segments=True), np.zeros((4, 3)), segments=given)
+    assert np.frombuffer(ring.column(SEGMENTS), np.uint16).tolist() == segments
+    assert ring.schema.segment_by == BY_ROW
+    ring = sent(watch("more", segments=True), np.zeros((2, 3)), segments=np.array([65535, 0, 65534], np.uint16)[::2])
+    assert np.frombuffer(ring.column(SEGMENTS), np.uint16).tolist() == [65535, 65534]
+
+
+@pytest.mark.parametrize("feature, names", [("plan", ["age", "plan"]), (1, None), ("feat_1", None), (np.int64(1), ["a", "a"])])
+def test_a_categorical_feature_may_be_the_segment(watch, feature, names):
+    kinds = ["numerical", "categorical"]
+    ring = sent(watch(n_features=2, feature_names=names, feature_kinds=kinds, segment_feature=feature), ROWS_3, np.zeros((3, 2)))
+    assert ring.schema.segment_by == 2 and ring.needs == 0
+
+
+@pytest.mark.parametrize("options, error", [
+    (dict(segment_feature="plan"), r"segment_feature is 'plan', which is none of feature_names"),
+    (dict(segment_feature=0), r"segment_feature is 0, want a feature whose kind"),
+    (dict(segment_feature=2), r"segment_feature is 2, want a feature whose kind"),
+    (dict(segment_feature=-1), r"segment_feature is -1"),
+    (dict(segment_feature=1, segments=True), r"exclude one another"),
+])  # fmt: skip
+def test_segments_by_something_else_are_refused(watch, options, error):
+    with pytest.raises(ValueError, match=error):
+        watch(n_features=2, feature_kinds=["numerical", "categorical"], **options)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,8 @@ BAD = {
     "nanoseconds": ((ROWS_3, None, None, None, time.time_ns()), r"^timestamp is \d+, want seconds .*nanoseconds by 1e9", 3),
     "milliseconds": ((ROWS_3, None, None, None, time.time() * 1e3), r"divide milliseconds by 1e3", 3),
     "time_text": ((ROWS_3, None, None, None, "now"), r"^timestamp cannot be read: TypeError", 3),
-    "too_many": ((ROWS_3, None, None, None, None, None), r"^collect takes 5 arguments, got 6", 0),
+    "segments": ((ROWS_3, None, None, None, None, [1, 2, 3]), r"^segments is given, and the Monitor was opened without", 3),
+    "too_many": ((ROWS_3, None, None, None, None, None, None), r"^collect takes 6 arguments, got 7", 0),
     "none_given": ((), r"^collect needs proba", 0),
 }  # fmt: skip
 
@@ -109,6 +110,11 @@ def test_a_malformed_batch_is_rejected_whole_with_its_reason(watch, caplog, case
 @pytest.mark.parametrize("options, args, reason", [
     ({"n_features": 0}, (ROWS_3, ROWS_3), r"^features is given, but n_features is 0"),
     ({"n_classes": 0, "n_features": 2}, (ROWS_3,), r"^proba is given, but n_classes is 0"),
+    ({"segments": True}, (ROWS_3, None, None, None, None, [1, 2]), r"^segments has 2 rows and proba has 3"),
+    ({"segments": True}, (ROWS_3, None, None, None, None, np.zeros(3)), r"^segments are floats, want integers"),
+    ({"segments": True}, (ROWS_3, None, None, None, None, [1, 65536, 0]), r"^segments\[1\] is 65536, want 0 to 65535"),
+    ({"segments": True}, (ROWS_3, None, None, None, None, np.array([1, 2, -3])[::-1]), r"^segments\[0\] is -3, want"),
+    ({"segments": True}, (ROWS_3, None, None, None, None, ROWS_3), r"^segments has shape \(3, 3\), want \(rows,\)"),
     ({"task": "regression"}, (ROWS_3, None, [1, 2]), r"^labels has shape \(2,\), want \(rows, 3\)"),
     ({"n_classes": 1, "task": "regression"}, ([1.0], None, [1, 2]), r"^labels has 2 rows and proba has 1"),
 ])  # fmt: skip

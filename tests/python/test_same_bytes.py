@@ -19,13 +19,14 @@ class Options(c.Structure):
         ("proba_dtype", c.c_uint32), ("feature_dtype", c.c_uint32), ("class_names", c.c_void_p), ("feature_names", c.c_void_p),
         ("feature_kinds", c.c_void_p), ("threshold", c.c_double), ("period_ns", c.c_uint64), ("reservoir_rows", c.c_uint64),
         ("dir", c.c_char_p), ("ring_bytes", c.c_uint64), ("error", c.c_char_p), ("error_size", c.c_size_t),
+        ("segment_by", c.c_uint32), ("reserved", c.c_uint32),
     ]  # fmt: skip
 
 
 class Batch(c.Structure):
     _fields_ = [("size", c.c_size_t), ("rows", c.c_uint32), ("reserved", c.c_uint32), ("timestamp_ns", c.c_uint64)] + [
         member
-        for name in ["proba", "features", "labels", "label_sets", "targets", "ids"]
+        for name in ["proba", "features", "labels", "label_sets", "targets", "ids", "segments"]
         for member in [(name, c.c_void_p), (name + "_stride", c.c_ssize_t)]
     ]
 
@@ -38,7 +39,8 @@ def batches(dtype):
         labels = rng.integers(-1, 3, rows).astype(np.int32)
         ids = rng.integers(0, 2**63, rows).astype(np.uint64)
         flags = rng.integers(0, 2, (rows, 3)).astype(np.uint8)
-        yield dict(proba=proba, features=features, labels=labels, ids=ids)  # 1600 rows of these take several records
+        segments = rng.integers(0, 2**16, rows).astype(np.uint16)
+        yield dict(proba=proba, features=features, labels=labels, ids=ids, segments=segments)  # 1600 rows of these take several records
         yield dict(proba=proba[:400])
         yield dict(proba=None, features=features[:400])
         yield dict(proba=proba[:400], labels=flags[:400])
@@ -49,6 +51,7 @@ def write_in_c(directory, code, dtype):
     options = Options(
         size=c.sizeof(Options), model=b"same", version=b"1", instance=b"host", task=1, n_classes=3, n_features=5,
         proba_dtype=code, feature_dtype=code, threshold=0.5, dir=str(directory).encode(), ring_bytes=1 << 18,
+        segment_by=2**32 - 1,
     )  # fmt: skip
     handle = c.c_void_p()
     assert library.mlw_open(c.byref(options), c.byref(handle)) == 0
@@ -64,7 +67,7 @@ def write_in_c(directory, code, dtype):
 
 
 def write_in_python(directory, name, dtype):
-    options = dict(n_classes=3, n_features=5, version="1", instance="host", dtype=name, dir=directory, ring_bytes=1 << 18)
+    options = dict(n_classes=3, n_features=5, version="1", instance="host", dtype=name, dir=directory, ring_bytes=1 << 18, segments=True)
     with mlwatch.Monitor("same", strict=True, **options) as monitor:
         for i, arrays in enumerate(batches(dtype)):
             assert monitor.collect(**arrays, timestamp=i + 1)

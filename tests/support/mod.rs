@@ -42,6 +42,8 @@ pub struct RawOptions {
     pub ring_bytes: u64,
     pub error: *mut c_char,
     pub error_size: usize,
+    pub segment_by: u32,
+    pub reserved: u32,
 }
 
 /// `mlw_batch`, field by field.
@@ -64,6 +66,8 @@ pub struct RawBatch {
     pub targets_stride: isize,
     pub ids: *const u64,
     pub ids_stride: isize,
+    pub segments: *const u16,
+    pub segments_stride: isize,
 }
 
 /// `mlw_reservation`, field by field.
@@ -80,6 +84,7 @@ pub struct RawReservation {
     pub label_sets: *mut u8,
     pub targets: *mut f64,
     pub ids: *mut u64,
+    pub segments: *mut u16,
 }
 
 /// `mlw_counts`, field by field.
@@ -164,6 +169,7 @@ pub struct Options {
     pub ring_bytes: u64,
     pub period_ns: u64,
     pub reservoir_rows: u64,
+    pub segment_by: u32,
 }
 
 impl Default for Options {
@@ -179,6 +185,7 @@ impl Default for Options {
             ring_bytes: 1 << 16,
             period_ns: 0,
             reservoir_rows: 0,
+            segment_by: 0,
         }
     }
 }
@@ -221,6 +228,8 @@ impl Producer {
             ring_bytes: options.ring_bytes,
             error: error.as_mut_ptr(),
             error_size: error.len(),
+            segment_by: options.segment_by,
+            reserved: 0,
         };
         let mut handle = null_mut();
         // SAFETY: all pointers outlive the call.
@@ -280,6 +289,8 @@ pub fn batch() -> RawBatch {
         targets_stride: 0,
         ids: null(),
         ids_stride: 0,
+        segments: null(),
+        segments_stride: 0,
     }
 }
 
@@ -296,6 +307,7 @@ pub fn reservation(rows: u32, sections: u32) -> RawReservation {
         label_sets: null_mut(),
         targets: null_mut(),
         ids: null_mut(),
+        segments: null_mut(),
     }
 }
 

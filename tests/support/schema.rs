@@ -17,5 +17,6 @@ pub fn of_features(columns: usize) -> Schema {
         class_names: vec![],
         feature_names: vec!["f".into(); columns],
         feature_kinds: vec![FeatureKind::Numerical; columns],
+        segment_by: None,
     }
 }

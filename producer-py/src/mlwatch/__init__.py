@@ -19,7 +19,8 @@ _log = logging.getLogger("mlwatch")
 
 _DTYPES = {"f16": 1, "bf16": 2, "f32": 3, "f64": 4}
 _TASKS = {"classification": 1, "regression": 2}
-_KINDS = {"numerical": 0, "categorical": 1}
+_KINDS = {"numerical": 0, "categorical": 1, "embedding": 2}
+_BY_ROW = (1 << 32) - 1
 _ALLOW_DISK = 1
 _MOST_REASONS = 64  # a reason names values: without a bound a broken loop would fill the memory and the log
 
@@ -73,6 +74,23 @@ def _kinds(value, count):
     return kinds
 
 
+def _segment_by(feature, by_row, feature_names, kinds):
+    if feature is None:
+        return _BY_ROW if by_row else 0
+    if by_row:
+        raise ValueError("segment_feature and segments exclude one another: a row has one segment")
+    if isinstance(feature, str):
+        names = feature_names or tuple(f"feat_{i}" for i in range(len(kinds)))
+        if feature not in names:
+            raise ValueError(f"segment_feature is {feature!r}, which is none of feature_names")
+        index = names.index(feature)
+    else:
+        index = _integer("segment_feature", feature, 32)
+    if kinds[index : index + 1] != bytes([_KINDS["categorical"]]):
+        raise ValueError(f"segment_feature is {feature!r}, want a feature whose kind in feature_kinds is 'categorical'")
+    return index + 1
+
+
 def _period_ns(seconds):
     if seconds is None:
         return 0
@@ -89,7 +107,8 @@ class Monitor(Producer):
     Open one Monitor per thread. After ``os.fork`` the child's first call opens a ring of the child's own.
 
     proba and features are stored as ``dtype``: f16, bf16, f32 or f64. ``period`` (seconds) and ``reservoir`` (rows)
-    are wishes to the sidecar. ``dir`` is by default $MLWATCH_DIR, else /dev/shm/mlwatch. With ``strict`` a rejected batch
+    are wishes to the sidecar. ``segment_feature`` names a categorical feature by whose values the sidecar keeps statistics
+    apart; with ``segments=True`` ``collect`` takes them instead, a number per row. ``dir`` is by default $MLWATCH_DIR, else /dev/shm/mlwatch. With ``strict`` a rejected batch
     raises ValueError and a dropped one Dropped; a batch of several records may then be in the ring in part.
     """
 
@@ -109,6 +128,8 @@ class Monitor(Producer):
         threshold=0.5,
         period=None,
         reservoir=None,
+        segment_feature=None,
+        segments=False,
         dir=None,
         ring_bytes=None,
         allow_disk=False,
@@ -119,6 +140,8 @@ class Monitor(Producer):
         self._model = model
         self._strict = strict
         self._logged = set()
+        feature_names = _names("feature_names", feature_names, n_features)
+        feature_kinds = _kinds(feature_kinds, n_features)
         super().__init__(
             model=_text("model", model),
             version=_text("version", version),
@@ -129,14 +152,15 @@ class Monitor(Producer):
             n_features=n_features,
             dtype=_one_of(_DTYPES, "dtype", dtype),
             class_names=_names("class_names", class_names, n_classes),
-            feature_names=_names("feature_names", feature_names, n_features),
-            feature_kinds=_kinds(feature_kinds, n_features),
+            feature_names=feature_names,
+            feature_kinds=feature_kinds,
             threshold=_number("threshold", threshold),
             period_ns=_period_ns(period),
             reservoir_rows=0 if reservoir is None else _integer("reservoir", reservoir, 64),
             dir=b"" if dir is None else os.fsencode(dir),
             ring_bytes=0 if ring_bytes is None else _integer("ring_bytes", ring_bytes, 64),
             strict=strict,
+            segment_by=_segment_by(segment_feature, segments, feature_names, feature_kinds),
         )
 
     def _rejected(self, reason):

@@ -8,12 +8,13 @@
 /* What the hot path needs to know of the options. */
 struct schema {
     uint32_t task, n_classes, n_features, proba_dtype, feature_dtype;
+    bool segments;
 };
 
-enum argument { ARG_PROBA, ARG_FEATURES, ARG_LABELS, ARG_IDS, ARG_TIMESTAMP, ARGUMENTS };
-enum { INPUTS = ARG_IDS + 1 };
+enum argument { ARG_PROBA, ARG_FEATURES, ARG_LABELS, ARG_IDS, ARG_TIMESTAMP, ARG_SEGMENTS, ARGUMENTS };
+enum { INPUTS = ARGUMENTS - 1 }; /* all but the time stamp */
 
-static const char *const argument_names[ARGUMENTS] = {"proba", "features", "labels", "ids", "timestamp"};
+static const char *const argument_names[ARGUMENTS] = {"proba", "features", "labels", "ids", "timestamp", "segments"};
 
 struct section {
     struct input input;
@@ -120,7 +121,7 @@ static int add_section(struct batch *b, uint32_t bit, enum target target, search
 static struct input *open_next(struct batch *b, enum argument argument, PyObject *object)
 {
     struct input *in = &b->sections[b->count++].input;
-    int err = open_input(in, argument_names[argument], object, b->methods, argument == ARG_IDS);
+    int err = open_input(in, argument_names[argument], object, b->methods, argument == ARG_IDS || argument == ARG_SEGMENTS);
     if (b->count == 1)
         b->rows = leading(in);
     return err == 0 ? in : NULL;
@@ -166,6 +167,18 @@ static int add_ids(struct batch *b, struct input *in)
     return add_section(b, MLW_IDS, TO_ID, NULL);
 }
 
+static int add_segments(struct batch *b, struct input *in)
+{
+    if (!b->schema->segments)
+        return refuse("segments is given, and the Monitor was opened without; open it with segments=True");
+    if (!is_vector(in))
+        return wrong_shape(in, "(rows,)", "give one integer per row");
+    if (elements[in->matrix.element].to[TO_SEGMENT] == NULL)
+        return refuse("segments are floats, want integers; give segments.astype('uint16')");
+    as_columns(in, 1, 0);
+    return add_section(b, MLW_SEGMENTS, TO_SEGMENT, elements[in->matrix.element].unsegment);
+}
+
 static int add(struct batch *b, enum argument argument, PyObject *object)
 {
     const struct schema *s = b->schema;
@@ -178,6 +191,7 @@ static int add(struct batch *b, enum argument argument, PyObject *object)
     case ARG_PROBA: return add_matrix(b, in, s->n_classes, "n_classes", MLW_PROBA, (enum target)s->proba_dtype);
     case ARG_FEATURES: return add_matrix(b, in, s->n_features, "n_features", MLW_FEATURES, (enum target)s->feature_dtype);
     case ARG_LABELS: return add_labels(b, in);
+    case ARG_SEGMENTS: return add_segments(b, in);
     default: return add_ids(b, in);
     }
 }
@@ -207,7 +221,7 @@ static int set_timestamp(struct batch *b, PyObject *object)
 
 static int wrong_keyword(PyObject *name)
 {
-    return refuse("collect has no argument %.100R; it takes proba, features, labels, ids, timestamp", name);
+    return refuse("collect has no argument %.100R; it takes proba, features, labels, ids, timestamp, segments", name);
 }
 
 /* Names in calls are interned, so that comparing pointers nearly always does. */
@@ -251,8 +265,8 @@ static int assign_arguments(PyObject *const known[ARGUMENTS], PyObject *const *a
 
 static int fill_batch(struct batch *b, PyObject *const given[ARGUMENTS])
 {
-    for (int a = 0; a < INPUTS; a++)
-        if (add(b, (enum argument)a, given[a]) < 0)
+    for (int a = 0; a < ARGUMENTS; a++)
+        if (a != ARG_TIMESTAMP && add(b, (enum argument)a, given[a]) < 0)
             return -1;
     if (!(b->bits & (MLW_PROBA | MLW_FEATURES)))
         return refuse("proba and features are both None; give one of them");
@@ -282,6 +296,7 @@ static void *place_of(const mlw_reservation *r, uint32_t bit)
     case MLW_LABELS: return r->labels;
     case MLW_LABEL_SETS: return r->label_sets;
     case MLW_TARGETS: return r->targets;
+    case MLW_SEGMENTS: return r->segments;
     default: return r->ids;
     }
 }
@@ -363,6 +378,8 @@ static int refuse_number(const struct outcome *o)
     snprintf(number, sizeof number, "%.17g", number_at(m, row, column));
     if (o->bad->bit == MLW_LABEL_SETS)
         return refuse("labels[%zu, %zu] is %s, want 0 or 1 in every column; give a class index per row instead?", row, column, number);
+    if (o->bad->bit == MLW_SEGMENTS)
+        return refuse("segments[%zu] is %s, want 0 to 65535", row, number);
     return refuse("labels[%zu] is %s, want a class index, -1 or NaN; for real numbers open the Monitor with task='regression'", row, number);
 }
 

@@ -12,10 +12,10 @@
 #include <mlwatch.h>
 
 /* What a section holds. The first four are the header's dtypes. */
-enum target { TO_F16 = MLW_F16, TO_BF16 = MLW_BF16, TO_F32 = MLW_F32, TO_F64 = MLW_F64, TO_LABEL, TO_FLAG, TO_ID, TARGETS };
+enum target { TO_F16 = MLW_F16, TO_BF16 = MLW_BF16, TO_F32 = MLW_F32, TO_F64 = MLW_F64, TO_LABEL, TO_FLAG, TO_ID, TO_SEGMENT, TARGETS };
 
 static const size_t target_size[TARGETS] = {
-    [TO_F16] = 2, [TO_BF16] = 2, [TO_F32] = 4, [TO_F64] = 8, [TO_LABEL] = sizeof(int32_t), [TO_FLAG] = 1, [TO_ID] = sizeof(uint64_t),
+    [TO_F16] = 2, [TO_BF16] = 2, [TO_F32] = 4, [TO_F64] = 8, [TO_LABEL] = sizeof(int32_t), [TO_FLAG] = 1, [TO_ID] = sizeof(uint64_t), [TO_SEGMENT] = sizeof(uint16_t),
 };
 
 /* `columns` and `rows` count elements, strides are bytes and may be 0 or negative. */
@@ -119,6 +119,12 @@ static inline bool is_fraction(double x)
     return fabs(x) < 0x1p53 ? (double)(int64_t)x != x : isinf(x) != 0;
 }
 
+/* Negative ones are huge here. */
+static inline bool is_no_segment(uint64_t x)
+{
+    return x > UINT16_MAX;
+}
+
 /* ---- many numbers: one loop for every element type and target ---- */
 
 #define AS_IS(x) (x)
@@ -178,11 +184,14 @@ static inline bool is_fraction(double x)
     CONVERSION(name##_to_flag, S, uint8_t, number(x) != 0)                                          \
     SEARCH(name##_fraction, S, fraction((double)number(x)))                                         \
     SEARCH(name##_unflag, S, !(number(x) == 0 || number(x) == 1))
-#define ID_CONVERSION(name, S, number, label, fraction) CONVERSION(name##_to_id, S, uint64_t, number(x))
+#define INTEGER_CONVERSIONS(name, S, number, label, fraction)    \
+    CONVERSION(name##_to_id, S, uint64_t, number(x))             \
+    CONVERSION(name##_to_segment, S, uint16_t, number(x))        \
+    SEARCH(name##_unsegment, S, is_no_segment((uint64_t)number(x)))
 
 REAL_ELEMENTS(CONVERSIONS)
 INTEGER_ELEMENTS(CONVERSIONS)
-INTEGER_ELEMENTS(ID_CONVERSION)
+INTEGER_ELEMENTS(INTEGER_CONVERSIONS)
 
 #define ELEMENT_NAME(name, S, number, label, fraction) E_##name,
 enum element { REAL_ELEMENTS(ELEMENT_NAME) INTEGER_ELEMENTS(ELEMENT_NAME) ELEMENTS };
@@ -192,17 +201,18 @@ typedef size_t search_fn(const char *from, size_t n, ptrdiff_t stride);
 static const struct {
     size_t size;
     void (*to[TARGETS])(void *restrict to, const char *restrict from, size_t n, ptrdiff_t stride); /* NULL = cannot be */
-    search_fn *fraction, *unflag;
+    search_fn *fraction, *unflag, *unsegment;
 } elements[ELEMENTS] = {
-#define ELEMENT_ROW(name, S, to_id)                                                                     \
+#define ELEMENT_ROW(name, S, to_id, to_segment, search)                                                 \
     [E_##name] = {sizeof(S),                                                                            \
                   {[TO_F16] = name##_to_half, [TO_BF16] = name##_to_bfloat, [TO_F32] = name##_to_float, \
                    [TO_F64] = name##_to_double, [TO_LABEL] = name##_to_label, [TO_FLAG] = name##_to_flag, \
-                   [TO_ID] = to_id},                                                                    \
+                   [TO_ID] = to_id, [TO_SEGMENT] = to_segment},                                         \
                   name##_fraction,                                                                      \
-                  name##_unflag},
-#define REAL_ROW(name, S, number, label, fraction) ELEMENT_ROW(name, S, NULL)
-#define INTEGER_ROW(name, S, number, label, fraction) ELEMENT_ROW(name, S, name##_to_id)
+                  name##_unflag,                                                                        \
+                  search},
+#define REAL_ROW(name, S, number, label, fraction) ELEMENT_ROW(name, S, NULL, NULL, NULL)
+#define INTEGER_ROW(name, S, number, label, fraction) ELEMENT_ROW(name, S, name##_to_id, name##_to_segment, name##_unsegment)
     REAL_ELEMENTS(REAL_ROW) INTEGER_ELEMENTS(INTEGER_ROW)};
 
 /* ---- a matrix ---- */
@@ -214,6 +224,7 @@ static bool same_bytes(enum element element, enum target target)
     case E_f32: return target == TO_F32;
     case E_f64: return target == TO_F64;
     case E_i32: return target == TO_LABEL;
+    case E_u16: return target == TO_SEGMENT;
     case E_i64:
     case E_u64: return target == TO_ID;
     default: return false;

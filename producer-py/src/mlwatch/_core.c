@@ -119,7 +119,8 @@ static int open_handle(Producer *self, mlw_options *options)
     Py_END_ALLOW_THREADS
     if (err != 0)
         return open_failed(err, error[0] != '\0' ? error : mlw_strerror(err));
-    self->schema = (struct schema){options->task, options->n_classes, options->n_features, options->proba_dtype, options->feature_dtype};
+    self->schema = (struct schema){options->task, options->n_classes, options->n_features, options->proba_dtype, options->feature_dtype,
+                                    options->segment_by == MLW_SEGMENT_BY_ROW};
     return 0;
 }
 
@@ -134,11 +135,12 @@ struct arguments {
 static int parse_options(PyObject *args, PyObject *kwargs, mlw_options *o, struct arguments *a)
 {
     static char *names[] = {"model", "version", "instance", "task", "flags", "n_classes", "n_features", "dtype", "class_names",
-                            "feature_names", "feature_kinds", "threshold", "period_ns", "reservoir_rows", "dir", "ring_bytes", "strict", NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sszIIIIIO!O!y#dKKyKp:Producer", names, &o->model, &o->version, &o->instance, &o->task,
+                            "feature_names", "feature_kinds", "threshold", "period_ns", "reservoir_rows", "dir", "ring_bytes", "strict",
+                            "segment_by", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sszIIIIIO!O!y#dKKyKpI:Producer", names, &o->model, &o->version, &o->instance, &o->task,
                                      &o->flags, &o->n_classes, &o->n_features, &o->proba_dtype, &PyTuple_Type, &a->class_names,
                                      &PyTuple_Type, &a->feature_names, &a->kinds, &a->kinds_size, &o->threshold, &a->period_ns,
-                                     &a->reservoir_rows, &o->dir, &a->ring_bytes, &a->strict))
+                                     &a->reservoir_rows, &o->dir, &a->ring_bytes, &a->strict, &o->segment_by))
         return -1;
     o->feature_dtype = o->proba_dtype;
     o->period_ns = a->period_ns;
@@ -357,12 +359,13 @@ static PyObject *producer_counters(PyObject *object, void *unused)
 /* ---- the module ---- */
 
 PyDoc_STRVAR(collect_doc,
-             "collect($self, proba, features=None, labels=None, ids=None, timestamp=None)\n--\n\n"
+             "collect($self, proba, features=None, labels=None, ids=None, timestamp=None, segments=None)\n--\n\n"
              "Write one batch into the ring; True when every row is there.\n\n"
              "proba is (rows, n_classes), features (rows, n_features); one row may be 1-D. labels are class\n"
              "indices (rows,) with -1 or NaN for none, flags (rows, n_classes), or, with task='regression',\n"
              "what should have been predicted. ids are integers (rows,). timestamp is in seconds since 1970,\n"
-             "None for now. Arrays of any layout, CPU tensors and lists will do.\n\n"
+             "None for now. segments, of a Monitor opened with segments=True, are integers 0 to 65535 (rows,).\n"
+             "Arrays of any layout, CPU tensors and lists will do.\n\n"
              "False when rows were dropped or the batch is rejected; nothing is raised unless strict=True.");
 PyDoc_STRVAR(close_doc, "close($self)\n--\n\nLeave the ring to the sidecar, which drains it. Closing twice is fine.");
 

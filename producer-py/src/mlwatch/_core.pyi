@@ -24,6 +24,7 @@ class Producer:
         dir: bytes,
         ring_bytes: int,
         strict: bool,
+        segment_by: int,
     ) -> None: ...
     def collect(
         self,
@@ -32,6 +33,7 @@ class Producer:
         labels: Any = None,
         ids: Any = None,
         timestamp: float | None = None,
+        segments: Any = None,
     ) -> bool: ...
     def close(self) -> None: ...
     @property

@@ -161,6 +161,8 @@ pub struct Batch<'a> {
     pub targets: Option<ArrayView2<'a, f64>>,
     /// One per row.
     pub ids: Option<&'a [u64]>,
+    /// One per row: whom it is about.
+    pub segments: Option<&'a [u16]>,
 }
 
 /// How much one poll may do, so that endless padding or one busy ring starves nobody.
@@ -427,6 +429,7 @@ impl Shape {
             label_sets: bytes(section::LABEL_SETS).map(|b| view(rows, self.classes, b)),
             targets: bytes(section::TARGETS).map(|b| view(rows, self.classes, b)),
             ids: bytes(section::IDS).map(bytemuck::cast_slice),
+            segments: bytes(section::SEGMENTS).map(bytemuck::cast_slice),
         }
     }
 }

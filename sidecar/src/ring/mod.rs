@@ -12,5 +12,5 @@ pub mod wire;
 
 pub use consumer::{Area, Batch, Budget, Consumed, Consumer, Corruption, Matrix, Polled, Word};
 pub use discovery::{Found, Listing, scan};
-pub use schema::{DType, FeatureKind, Schema, SchemaError, Task};
+pub use schema::{DType, FeatureKind, Schema, SchemaError, SegmentBy, Task};
 pub use segment::{AtMost, Counters, OpenError, Segment, Snapshot};

@@ -2,6 +2,7 @@
 
 use super::wire::{self, SchemaHead, section};
 use serde::Serialize;
+use std::ops::Range;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -45,6 +46,18 @@ pub enum FeatureKind {
     Numerical,
     /// A code.
     Categorical,
+    /// A coordinate of a vector, which ends where the kind does, or the name's stem changes.
+    Embedding,
+}
+
+/// Whose statistics are to be kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SegmentBy {
+    /// Of each value of this feature, which is categorical.
+    Feature(usize),
+    /// As the records' section says.
+    Row,
 }
 
 /// Who writes a ring, and the shape of its rows. Names are filled in: an unnamed class is `class_<i>`, a feature `feat_<i>`.
@@ -65,6 +78,7 @@ pub struct Schema {
     pub class_names: Vec<String>,
     pub feature_names: Vec<String>,
     pub feature_kinds: Vec<FeatureKind>,
+    pub segment_by: Option<SegmentBy>,
 }
 
 /// Why the schema of a ring was refused.
@@ -81,6 +95,8 @@ pub enum SchemaError {
     Task(u8),
     #[error("feature kind {0} is not known")]
     FeatureKind(u8),
+    #[error("the segments are by feature {0}, which is not a categorical one")]
+    SegmentBy(u32),
     #[error(
         "{classes} classes and {features} features; want at most {} and {}, and not none of both",
         wire::MAX_CLASSES,
@@ -107,8 +123,9 @@ impl Schema {
         if !head.threshold.is_finite() {
             return Err(SchemaError::Threshold);
         }
-        let feature_kinds =
+        let feature_kinds: Vec<FeatureKind> =
             reader.take(features as usize)?.iter().map(|&kind| feature_kind(kind)).collect::<Result<_, _>>()?;
+        let segment_by = segment_by(head.segment_by, &feature_kinds)?;
         let model = reader.name()?;
         if model.is_empty() {
             return Err(SchemaError::Model);
@@ -126,6 +143,7 @@ impl Schema {
             class_names: reader.names(classes, "class")?,
             feature_names: reader.names(features, "feat")?,
             feature_kinds,
+            segment_by,
         };
         match bytes.len() - reader.at {
             0 => Ok(schema),
@@ -144,10 +162,34 @@ impl Schema {
             section::LABEL_SETS if classification => classes,
             section::TARGETS if !classification => classes * 8,
             section::IDS => 8,
+            section::SEGMENTS if self.segment_by == Some(SegmentBy::Row) => 2,
             _ => 0,
         };
         (bytes > 0).then_some(bytes)
     }
+
+    /// The columns of each embedding.
+    pub fn embeddings(&self) -> Vec<Range<usize>> {
+        let mut all: Vec<Range<usize>> = Vec::new();
+        for (column, (name, kind)) in self.feature_names.iter().zip(&self.feature_kinds).enumerate() {
+            match all.last_mut() {
+                _ if *kind != FeatureKind::Embedding => {}
+                Some(last) if last.end == column && stem(&self.feature_names[last.start]) == stem(name) => {
+                    last.end += 1
+                }
+                _ => all.push(column..column + 1),
+            }
+        }
+        all
+    }
+}
+
+/// A coordinate's name without its number: `e` of `e_7`, `e.7` and `e[7]`. The whole name where it has none.
+pub fn stem(name: &str) -> &str {
+    let bare = name.strip_suffix(']').unwrap_or(name);
+    let before = bare.trim_end_matches(|c: char| c.is_ascii_digit());
+    let opening = if bare.len() < name.len() { &['['][..] } else { &['_', '.'][..] };
+    before.strip_suffix(opening).filter(|stem| before.len() < bare.len() && !stem.is_empty()).unwrap_or(name)
 }
 
 struct Reader<'a> {
@@ -197,7 +239,18 @@ fn feature_kind(code: u8) -> Result<FeatureKind, SchemaError> {
     match code {
         0 => Ok(FeatureKind::Numerical),
         1 => Ok(FeatureKind::Categorical),
+        2 => Ok(FeatureKind::Embedding),
         _ => Err(SchemaError::FeatureKind(code)),
+    }
+}
+
+fn segment_by(code: u32, kinds: &[FeatureKind]) -> Result<Option<SegmentBy>, SchemaError> {
+    let feature = code.wrapping_sub(1) as usize;
+    match code {
+        0 => Ok(None),
+        wire::SEGMENT_BY_ROW => Ok(Some(SegmentBy::Row)),
+        _ if kinds.get(feature) == Some(&FeatureKind::Categorical) => Ok(Some(SegmentBy::Feature(feature))),
+        _ => Err(SchemaError::SegmentBy(code)),
     }
 }
 
@@ -234,6 +287,44 @@ mod tests {
         assert_eq!(schema.feature_kinds, [FeatureKind::Categorical]);
         assert_eq!(schema.row_bytes(section::PROBABILITIES), Some(8));
         assert_eq!(schema.row_bytes(section::TARGETS), None);
+    }
+
+    #[test]
+    fn segments_are_by_a_categorical_feature_or_by_row() {
+        let by = |segment_by: u32, kind: u8| {
+            let mut bytes = small();
+            bytes[40..44].copy_from_slice(&segment_by.to_le_bytes());
+            bytes[64] = kind;
+            Schema::parse(&bytes).map(|schema| (schema.segment_by, schema.row_bytes(section::SEGMENTS)))
+        };
+        assert_eq!(by(0, 1), Ok((None, None)));
+        assert_eq!(by(1, 1), Ok((Some(SegmentBy::Feature(0)), None)));
+        assert_eq!(by(wire::SEGMENT_BY_ROW, 0), Ok((Some(SegmentBy::Row), Some(2))));
+        assert_eq!(by(1, 0), Err(SchemaError::SegmentBy(1)));
+        assert_eq!(by(2, 1), Err(SchemaError::SegmentBy(2)));
+    }
+
+    #[test]
+    fn an_embedding_ends_where_the_kind_or_the_stem_does() {
+        let mut schema = Schema::parse(&small()).unwrap();
+        let (e, n) = (FeatureKind::Embedding, FeatureKind::Numerical);
+        let columns = [
+            ("a_0", e),
+            ("a_1", e),
+            ("b[0]", e),
+            ("b[1]", e),
+            ("age", n),
+            ("b[2]", e),
+            ("a.9", e),
+            ("a.10", e),
+            ("x", e),
+            ("y", e),
+        ];
+        schema.feature_names = columns.map(|(name, _)| name.into()).to_vec();
+        schema.feature_kinds = columns.map(|(_, kind)| kind).to_vec();
+        assert_eq!(schema.embeddings(), [0..2, 2..4, 5..6, 6..8, 8..9, 9..10]);
+        let stems = ["a_0", "a_b_12", "v2_3", "7", "_7", "a7", "a_", "a[1", "a_1]", "ü.1"].map(stem);
+        assert_eq!(stems, ["a", "a_b", "v2", "7", "_7", "a7", "a_", "a[1", "a_1]", "ü"]);
     }
 
     #[test]

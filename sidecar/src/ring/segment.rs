@@ -395,8 +395,9 @@ fn check_identity(id: &Identity) -> Result<(), OpenError> {
     if id.abi_major != wire::ABI_MAJOR {
         return Err(OpenError::Version { major: id.abi_major, minor: id.abi_minor });
     }
-    if id.feat_incompat != 0 {
-        return Err(OpenError::Features(id.feat_incompat));
+    let unknown = id.feat_incompat & !wire::KNOWN_NEEDS;
+    if unknown != 0 {
+        return Err(OpenError::Features(unknown));
     }
     Ok(())
 }

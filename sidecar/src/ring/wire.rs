@@ -47,6 +47,15 @@ pub const LOCK_PRODUCER: i64 = 0;
 /// The byte of the file that the sidecar locks.
 pub const LOCK_CONSUMER: i64 = 1;
 
+/// `Identity::feat_incompat`: features of the kind embedding.
+pub const NEEDS_EMBEDDINGS: u64 = 1 << 0;
+/// `Identity::feat_incompat`: records may have the section [`section::SEGMENTS`].
+pub const NEEDS_SEGMENTS: u64 = 1 << 1;
+/// Every such bit that this sidecar knows.
+pub const KNOWN_NEEDS: u64 = NEEDS_EMBEDDINGS | NEEDS_SEGMENTS;
+/// `SchemaHead::segment_by`: the records say it.
+pub const SEGMENT_BY_ROW: u32 = u32::MAX;
+
 /// Section bits, in the order of the sections.
 pub mod section {
     /// rows × classes, `proba_dtype`.
@@ -61,8 +70,10 @@ pub mod section {
     pub const TARGETS: u16 = 1 << 4;
     /// rows × u64.
     pub const IDS: u16 = 1 << 5;
+    /// rows × u16.
+    pub const SEGMENTS: u16 = 1 << 6;
     /// Every bit this sidecar knows.
-    pub const ALL: u16 = (1 << 6) - 1;
+    pub const ALL: u16 = (1 << 7) - 1;
 }
 
 /// Region A, first part.
@@ -109,7 +120,8 @@ pub struct SchemaHead {
     pub threshold: f64,
     pub period_ns: u64,
     pub reservoir_rows: u64,
-    pub reserved1: [u8; 24],
+    pub segment_by: u32,
+    pub reserved1: [u8; 20],
 }
 
 /// Region B. Written by the producer only; every field may change under the reader.
@@ -207,7 +219,7 @@ layout!(IDENTITY, Identity, 256, "mlw_identity", {
 });
 layout!(SCHEMA, SchemaHead, 64, "mlw_schema", {
     n_classes: 0, n_features: 4, proba_dtype: 8, feature_dtype: 9, task: 10, threshold: 16, period_ns: 24,
-    reservoir_rows: 32,
+    reservoir_rows: 32, segment_by: 40,
 });
 layout!(PRODUCER_PAGE, ProducerPage, 448, "mlw_producer_page", {
     tail: 0, heartbeat_ns: 128, attach_epoch: 136, state: 144, records: 256, rows: 264, bytes: 272,
