@@ -87,13 +87,16 @@ impl Profile {
 
     /// An upper bound of a profile's memory in bytes, the sample's values taking `value_bytes` each.
     pub fn bytes(size: Size, reservoir_rows: u64, value_bytes: u64) -> u64 {
-        const COLUMN: u64 = 160 + 88; // a Moment, its pending sums and shift, an Outcomes entry, counts above 11 edges
+        const COLUMN: u64 = 160 + 88; // a Moment, its pending sums and shift, a count of predictions, counts above 11 edges
         const FIXED: u64 = 48 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES; // scratch, names, slots
         const CATEGORIES: u64 = 20 << 10; // exact counts, counters, where they stand, a HyperLogLog; lists double as they grow
         let columns = size.classes + size.features;
         let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
         let slots = reservoir_rows.saturating_mul(2 * size_of::<u32>() as u64);
-        sample.saturating_add(slots).saturating_add((columns + 2) * COLUMN + size.categorical * CATEGORIES + FIXED)
+        sample
+            .saturating_add(slots)
+            .saturating_add((columns + 2) * COLUMN + size.categorical * CATEGORIES + FIXED)
+            .saturating_add(Quality::bytes(size.classes))
     }
 
     /// The largest sample with which a profile takes no more than `most_bytes`.
@@ -206,7 +209,7 @@ mod tests {
         p.update(&rows(&[0.2, f64::NAN, 0.1, 0.1, 0.2, 0.7], Some(Labels::Classes(&[0, 2]))));
         assert_eq!((p.rows, p.predictions.invalid.nan, p.predictions.class_counts.clone()), (2, 1, vec![0, 0, 1]));
         assert_eq!(
-            (p.quality.labelled_rows, p.quality.outcomes.rows(), p.quality.outcomes.accuracy()),
+            (p.quality.labelled_rows, p.quality.outcomes.rows(), p.quality.outcomes.accuracy().map(|a| a.value)),
             (2, 1, Some(1.0))
         );
         assert_eq!(p.predictions.confidence.columns()[0].n, 1);
@@ -254,7 +257,11 @@ mod tests {
         let sets = ArrayView2::from_shape((2, 3), &[1u8, 0, 1, 0, 0, 1]).unwrap();
         p.update(&rows(&[0.8, 0.1, 0.1, 0.1, 0.1, 0.8], Some(Labels::Sets(sets))));
         assert_eq!(
-            (p.quality.outcomes.rows(), p.quality.outcomes.single_rows(), p.quality.outcomes.accuracy()),
+            (
+                p.quality.outcomes.rows(),
+                p.quality.outcomes.single_rows(),
+                p.quality.outcomes.accuracy().map(|a| a.value)
+            ),
             (2, 1, Some(1.0))
         );
         let support: Vec<u64> = p.quality.outcomes.classes().map(|c| c.support).collect();

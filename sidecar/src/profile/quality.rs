@@ -1,7 +1,7 @@
 //! Predictions against what was right, over every row that has a label.
 
 use super::{Labels, predictions::Classified};
-use crate::stats::Outcomes;
+use crate::stats::{MOST_CONFUSED, Outcomes};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +16,28 @@ pub struct Quality {
     pub invalid_labels: u64,
     /// Rows of records with neither predictions nor features to join their labels to.
     pub unjoined_label_rows: u64,
+    /// The row in hand, each of its flags read once: a producer may be changing them.
+    #[serde(skip)]
+    set: Vec<bool>,
 }
 
 impl Quality {
     /// Of `classes` classes or outputs.
     pub(super) fn new(classes: usize) -> Quality {
-        Quality { outcomes: Outcomes::new(classes), labelled_rows: 0, invalid_labels: 0, unjoined_label_rows: 0 }
+        Quality {
+            outcomes: Outcomes::new(classes),
+            labelled_rows: 0,
+            invalid_labels: 0,
+            unjoined_label_rows: 0,
+            set: Vec::new(),
+        }
+    }
+
+    /// An upper bound of its memory in bytes.
+    pub(super) fn bytes(classes: u64) -> u64 {
+        const CLASS: u64 = 40; // counts, a flag
+        let confusion = if classes <= MOST_CONFUSED as u64 { classes * classes * size_of::<u64>() as u64 } else { 0 };
+        classes * CLASS + confusion
     }
 
     /// Whether it is for `classes` classes: what comes from a file may not be.
@@ -59,18 +75,12 @@ impl Quality {
     }
 
     fn score_sets(&mut self, sets: &ArrayView2<'_, u8>, classified: &Classified) {
+        self.labelled_rows += sets.nrows() as u64;
         for (row, set) in sets.rows().into_iter().enumerate() {
-            // The index comes from `enumerate`, never from the ring's bytes: it is in bounds whatever the flags turn into.
-            let mut applies = set.iter().map(|&flag| flag != 0).enumerate().filter(|(_, applies)| *applies);
-            match (applies.next(), applies.next()) {
-                (Some((actual, _)), None) => self.score(classified.class(row), actual),
-                _ => {
-                    self.labelled_rows += 1;
-                    if let Some(predicted) = classified.class(row) {
-                        self.outcomes.add_set(predicted, set.iter().map(|&flag| flag != 0));
-                    }
-                }
-            }
+            let Some(predicted) = classified.class(row) else { continue };
+            self.set.clear();
+            self.set.extend(set.iter().map(|&flag| flag != 0));
+            self.outcomes.add_set(predicted, &self.set);
         }
     }
 }

@@ -14,7 +14,7 @@ mod summary;
 pub use alerts::{Alert, AlertState, Severity};
 pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, Levels, Measure, Verdict};
 pub use features::{Codes, FeatureReport, TopValue, ValueCount};
-pub use labels::{ClassQuality, Labels};
+pub use labels::{ClassQuality, ClassReasons, LabelReasons, Labels, Mean};
 pub use losses::Losses;
 pub use predictions::{ClassReport, Named, Predictions};
 pub use summary::Summary;
@@ -22,7 +22,7 @@ pub use summary::Summary;
 use crate::period::{Period, utc};
 use crate::profile::{DROP_REASONS, MOST_INSTANCES, Profile, Spec};
 use crate::reference::Reference;
-use crate::stats::MOST_CATEGORIES;
+use crate::stats::{MOST_CATEGORIES, MOST_CONFUSED};
 use features::TOP;
 use serde::Serialize;
 
@@ -98,7 +98,7 @@ impl Report {
 }
 
 /// What a class, a feature and one of its values take in a report, besides their names.
-const CLASS_BYTES: u64 = 512;
+const CLASS_BYTES: u64 = (size_of::<ClassReport>() + size_of::<ClassQuality>()) as u64;
 const FEATURE_BYTES: u64 = 512;
 const VALUE_BYTES: u64 = size_of::<ValueCount>() as u64;
 /// Alerts in a report: of ten thousand features that drift together, most say nothing new.
@@ -108,6 +108,8 @@ const ALERT_BYTES: u64 = size_of::<Alert>() as u64 + 1024;
 /// And each of them when it is compared with a reference: the measures, and the hash of its bins.
 const DRIFT_BYTES: u64 = size_of::<ColumnDrift>() as u64 + 8;
 const TOP_BYTES: u64 = size_of::<TopValue>() as u64;
+/// A row of the confusion matrix, besides its counts.
+const CONFUSION_ROW_BYTES: u64 = size_of::<Vec<u64>>() as u64;
 
 impl Report {
     /// An upper bound of its memory in bytes.
@@ -120,6 +122,7 @@ impl Report {
         (classes().count() + outputs().count()) as u64 * CLASS_BYTES
             + self.features.len() as u64 * FEATURE_BYTES
             + self.features.iter().flat_map(|feature| &feature.codes).map(codes).sum::<u64>()
+            + self.labels.confusion.iter().flatten().map(confusion_row_bytes).sum::<u64>()
             + 2 * names(&mut classes().map(|class| &class.name))
             + names(&mut outputs().map(|output| &output.name))
             + names(&mut self.features.iter().map(|feature| &feature.name))
@@ -134,10 +137,21 @@ impl Report {
         let size = spec.size();
         let codes = size.categorical * 2 * (MOST_CATEGORIES as u64 * VALUE_BYTES + TOP as u64 * TOP_BYTES);
         let instances = (MOST_INSTANCES * MAX_NAME) as u64;
-        let columns = size.classes * CLASS_BYTES + size.features * FEATURE_BYTES;
-        let drift = (size.classes + size.features + 4) * DRIFT_BYTES;
-        columns + drift + codes + 3 * spec.bytes() + instances + MOST_ALERTS as u64 * ALERT_BYTES + 4096
+        let confused = size.classes.min(MOST_CONFUSED as u64);
+        size.classes * CLASS_BYTES
+            + size.features * FEATURE_BYTES
+            + (size.classes + size.features + 4) * DRIFT_BYTES
+            + codes
+            + confused * (CONFUSION_ROW_BYTES + confused * size_of::<u64>() as u64)
+            + 3 * spec.bytes()
+            + instances
+            + MOST_ALERTS as u64 * ALERT_BYTES
+            + 4096
     }
+}
+
+fn confusion_row_bytes(row: &Vec<u64>) -> u64 {
+    CONFUSION_ROW_BYTES + (row.capacity() * size_of::<u64>()) as u64
 }
 
 /// Of an instance, in bytes.
