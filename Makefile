@@ -49,6 +49,10 @@ PEERS := --locked -q --manifest-path benches/peers/Cargo.toml --target-dir targe
 bench-peers: lib ## the producer call against rtrb and iceoryx2; needs Rust 1.89, builds for two minutes
 	$(CARGO) bench $(PEERS) 2>&1
 
+.PHONY: bench-stats
+bench-stats: | tools ## the statistics against a read-only pass, a memcpy and the obvious ways; about a minute
+	$(CARGO) bench --locked -q --bench stats 2>&1
+
 .PHONY: torture
 torture: lib mutants ## 3,000 kills of a producer, both sides restarting for a minute, every attack for a minute, planted faults
 	MLWATCH_KILLS=3000 $(CARGO) test --locked --release -q --test torture -- --nocapture

@@ -14,7 +14,7 @@
 //! - `Profile::update`, late: the sample of 16,384 rows is full and has seen 100 times as many, as for most of a busy minute.
 //!   Early: a new profile, whose sample takes up 16,384 of these 20,480 rows.
 //! - moments: of both sections. Predictions: a `Profile` fed with the probabilities alone and keeping no sample; this includes
-//!   the moments of their 10 columns. Sample: choosing rows and copying them, late.
+//!   the moments of their 10 columns. Both: the same fed with all there is. Sample: choosing rows and copying them, late.
 //! - GB/s: of probabilities and features, all of which the pass holds even where it looks at a part.
 //! - ×: GB/s of the subject ÷ GB/s of the yardstick in the same round, median over the rounds and [interquartile range].
 
@@ -47,9 +47,10 @@ const ALL: Budget = Budget { records: u64::MAX, bytes: u64::MAX };
 
 /// What a pass does with each record.
 type Each = fn(&mut State, &Rows<'_>);
-const SUBJECTS: [(&str, Each); 5] = [
+const SUBJECTS: [(&str, Each); 6] = [
     ("`Profile::update`, late", |state, rows| state.late.update(rows)),
     ("`Profile::update`, early", |state, rows| state.early.update(rows)),
+    ("moments, predictions", |state, rows| state.predictions.update(rows)),
     ("moments", State::update_moments),
     ("predictions", |state, rows| state.predictions.update(&Rows { features: None, ..*rows })),
     ("sample", State::sample),
