@@ -258,6 +258,7 @@ fn spec() -> Arc<Spec> {
         threshold: 0.5,
         classes: names("class", CLASSES),
         features: names("feat", FEATURES).into_iter().map(|name| Feature { name, categorical: false }).collect(),
+        ..Spec::default()
     })
 }
 

@@ -244,6 +244,7 @@ impl Tail {
         settings.period.is_none_or(|period| period == model.period)
             && settings.reservoir_rows.map_or(model.reservoir_rows <= most_rows, |rows| rows == model.reservoir_rows)
             && model.profile_bytes() <= limits.max_profile_bytes
+            && model.spec.segments.is_none_or(|segments| segments.most == limits.max_segments)
     }
 
     fn run(&mut self, stop: impl Fn() -> bool) {
@@ -501,20 +502,27 @@ impl Tail {
     /// Whether there is room for it, before it is mapped.
     fn accept(&self, id: &Identity, schema: &Schema) -> Result<(), OpenError> {
         let mapped: u64 = self.intakes.iter().map(Intake::mapped_bytes).sum();
-        let known = self.models.values().any(|model| !model.superseded && intake::has_spec(schema, &model.spec));
+        let known = self
+            .models
+            .values()
+            .any(|model| !model.superseded && intake::has_spec(schema, &model.spec, self.settings.limits.max_segments));
         self.settings.limits.check(&Asked {
             rings: self.intakes.len() as u64 + 1,
             mapped_bytes: mapped.saturating_add(id.file_len),
             models: self.models.len() as u64 + u64::from(!known),
-            profile_bytes: Profile::bytes(intake::size_of_schema(schema), 1, value_bytes(schema)),
+            profile_bytes: Profile::bytes(
+                intake::size_of_schema(schema, self.settings.limits.max_segments),
+                1,
+                value_bytes(schema),
+            ),
         })
     }
 
     /// Rings with equal specs feed one model. The first ring's wishes count.
     fn model_for(&mut self, schema: Schema, found: &Found) -> u64 {
-        let value_bytes = value_bytes(&schema);
+        let (value_bytes, most_segments) = (value_bytes(&schema), self.settings.limits.max_segments);
         let mut known = self.models.iter().filter(|(_, model)| !model.superseded);
-        let known = known.find(|(_, model)| intake::has_spec(&schema, &model.spec)).map(|(id, _)| *id);
+        let known = known.find(|(_, model)| intake::has_spec(&schema, &model.spec, most_segments)).map(|(id, _)| *id);
         let id = known.unwrap_or_else(|| self.add_model(schema));
         let model = self.models.get_mut(&id).expect("known, or just added");
         model.value_bytes = model.value_bytes.max(value_bytes);
@@ -538,11 +546,11 @@ impl Tail {
         let wished_period = schema.period.map(|period| period.min(LONGEST_WISH));
         let period = settings.period.or(wished_period).unwrap_or(DEFAULT_PERIOD).max(MIN_PERIOD);
         let rows = settings.reservoir_rows.or(wished_rows).unwrap_or(DEFAULT_RESERVOIR);
-        let size = intake::size_of_schema(&schema);
+        let size = intake::size_of_schema(&schema, settings.limits.max_segments);
         let most = Profile::rows_within(size, settings.limits.max_profile_bytes, value_bytes(&schema));
         let times = [self.started_ns, now_ns()];
         let spent = self.models.values().map(Model::spent).min().unwrap_or(0);
-        let (id, spec) = (self.next_model, intake::spec_of(schema));
+        let (id, spec) = (self.next_model, intake::spec_of(schema, settings.limits.max_segments));
         let mut model = Model::new(id, spec, period, rows.min(most), times, self.store.new_checkpoint());
         model.start_from(spent);
         model.compare_with(&self.library);

@@ -3,10 +3,10 @@
 use crate::checkpoint::{Mark, RingId};
 use crate::health::{self, Health};
 use crate::period::believed;
-use crate::profile::{DROP_REASONS, Feature, Labels, Losses, Rows, Size, Spec};
+use crate::profile::{Block, DROP_REASONS, Feature, Labels, Losses, Rows, SegmentBy, Segmentation, Size, Spec};
 use crate::ring::{
-    Area, Batch, Budget, Consumed, Consumer, Corruption, Counters, FeatureKind, Found, Matrix, Polled, Schema, Segment,
-    Task, wire,
+    self, Area, Batch, Budget, Consumed, Consumer, Corruption, Counters, FeatureKind, Found, Matrix, Polled, Schema,
+    Segment, Task, wire,
 };
 use crate::stats::Columns;
 use std::cell::Cell;
@@ -303,7 +303,10 @@ fn add_losses(health: &mut Health, losses: &Losses) {
 }
 
 /// What the ring calls a schema, the profile calls a spec. Takes the names along: there may be megabytes of them.
-pub fn spec_of(schema: Schema) -> Spec {
+pub fn spec_of(schema: Schema, most_segments: usize) -> Spec {
+    let embeddings =
+        schema.embeddings().into_iter().map(|(name, columns)| Block { name: name.into(), columns }).collect();
+    let segments = segmentation_of(&schema, most_segments);
     let feature = |(name, kind): (String, FeatureKind)| Feature { name, categorical: is_categorical(kind) };
     Spec {
         model: schema.model,
@@ -312,11 +315,13 @@ pub fn spec_of(schema: Schema) -> Spec {
         threshold: schema.threshold,
         classes: schema.class_names,
         features: schema.feature_names.into_iter().zip(schema.feature_kinds).map(feature).collect(),
+        embeddings,
+        segments,
     }
 }
 
 /// Whether `spec_of` would make this spec of it.
-pub fn has_spec(schema: &Schema, spec: &Spec) -> bool {
+pub fn has_spec(schema: &Schema, spec: &Spec, most_segments: usize) -> bool {
     let features = || schema.feature_names.iter().zip(schema.feature_kinds.iter().map(|kind| is_categorical(*kind)));
     schema.model == spec.model
         && schema.version == spec.version
@@ -324,15 +329,28 @@ pub fn has_spec(schema: &Schema, spec: &Spec) -> bool {
         && schema.threshold == spec.threshold
         && schema.class_names == spec.classes
         && features().eq(spec.features.iter().map(|feature| (&feature.name, feature.categorical)))
+        && (schema.embeddings().into_iter())
+            .eq(spec.embeddings.iter().map(|block| (&*block.name, block.columns.clone())))
+        && segmentation_of(schema, most_segments) == spec.segments
 }
 
 /// What its profile is made of.
-pub fn size_of_schema(schema: &Schema) -> Size {
+pub fn size_of_schema(schema: &Schema, most_segments: usize) -> Size {
     Size {
         classes: schema.class_names.len() as u64,
         features: schema.feature_names.len() as u64,
         categorical: schema.feature_kinds.iter().filter(|kind| is_categorical(**kind)).count() as u64,
+        embeddings: schema.embeddings().len() as u64,
+        segments: Segmentation::size(segmentation_of(schema, most_segments)),
     }
+}
+
+fn segmentation_of(schema: &Schema, most: usize) -> Option<Segmentation> {
+    let by = |by| match by {
+        ring::SegmentBy::Feature(feature) => SegmentBy::Feature(feature),
+        ring::SegmentBy::Row => SegmentBy::Row,
+    };
+    schema.segment_by.map(|segment_by| Segmentation { by: by(segment_by), most })
 }
 
 fn is_categorical(kind: FeatureKind) -> bool {
@@ -346,6 +364,7 @@ pub fn rows_of<'a>(batch: &Batch<'a>) -> Rows<'a> {
         count: batch.rows,
         probabilities: batch.probabilities.map(columns_of),
         features: batch.features.map(columns_of),
+        segments: batch.segments,
         labels: labels.or(batch.label_sets.map(Labels::Sets)).or(batch.targets.map(Labels::Targets)),
     }
 }

@@ -24,6 +24,8 @@ pub struct Limits {
     pub max_profile_bytes: u64,
     /// Rows in a sample, when the producer wishes for one.
     pub max_reservoir_rows: u64,
+    /// Segments of a model that are kept apart; the further ones are reported together.
+    pub max_segments: usize,
     /// How long a drained ring without a producer is kept for the next one.
     #[serde(deserialize_with = "crate::period::duration")]
     pub keep_abandoned: Duration,
@@ -43,6 +45,7 @@ impl Default for Limits {
             max_features: 1 << 16,
             max_profile_bytes: 1 << 30,
             max_reservoir_rows: 1 << 20,
+            max_segments: 32,
             keep_abandoned: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(20),
         }

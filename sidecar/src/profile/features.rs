@@ -1,6 +1,6 @@
 //! What a model was fed, over every row.
 
-use super::Feature;
+use super::{Embeddings, Spec};
 use crate::stats::{Categories, Columns, Moments, Scalar, with_view};
 use serde::{Deserialize, Serialize};
 
@@ -11,24 +11,29 @@ pub struct Features {
     pub moments: Moments,
     /// Of each categorical feature; `None` for numerical ones.
     pub categories: Vec<Option<Categories>>,
+    /// Those that form vectors.
+    pub embeddings: Embeddings,
 }
 
 impl Features {
-    pub(super) fn new(features: &[Feature]) -> Features {
-        let categories = features.iter().map(|f| f.categorical.then(Categories::default)).collect();
-        Features { moments: Moments::new(features.len()), categories }
+    pub(super) fn new(spec: &Spec) -> Features {
+        let categories = spec.features.iter().map(|f| f.categorical.then(Categories::default)).collect();
+        let moments = Moments::new(spec.features.len());
+        Features { moments, categories, embeddings: Embeddings::new(&spec.embeddings) }
     }
 
     /// Whether it is for these features: what comes from a file may not be.
-    pub(super) fn fits(&self, features: &[Feature]) -> bool {
-        let kinds = features.iter().map(|f| f.categorical);
-        self.moments.fits(features.len())
+    pub(super) fn fits(&self, spec: &Spec) -> bool {
+        let kinds = spec.features.iter().map(|f| f.categorical);
+        self.moments.fits(spec.features.len())
+            && self.embeddings.fits(&spec.embeddings)
             && self.categories.iter().map(Option::is_some).eq(kinds)
             && self.categories.iter().flatten().all(Categories::fits)
     }
 
     pub(super) fn update(&mut self, columns: &Columns<'_>) {
         self.moments.update(columns);
+        self.embeddings.update(columns);
         for (column, categories) in self.categories.iter_mut().enumerate() {
             if let Some(categories) = categories {
                 with_view!(columns, view => view.column(column).iter().for_each(|x| categories.add(x.widen())));

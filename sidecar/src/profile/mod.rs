@@ -1,22 +1,26 @@
 //! Everything known about one model over one period: exact statistics over every row, and a sample of whole rows.
 
 mod bins;
+mod embeddings;
 mod features;
 mod losses;
 mod predictions;
 mod quality;
 mod rows;
 mod sample;
+mod segments;
 mod spec;
 
 pub use bins::{Bins, Frozen};
+pub use embeddings::Embeddings;
 pub use features::Features;
 pub use losses::{DROP_REASONS, Losses};
 pub use predictions::{Invalid, Predictions};
 pub use quality::Quality;
 pub use rows::{Labels, Rows};
 pub use sample::Sample;
-pub use spec::{Feature, Size, Spec};
+pub use segments::{Segment, Segments};
+pub use spec::{Block, Feature, SegmentBy, Segmentation, Size, Spec};
 
 use predictions::Classified;
 use sample::MOST_CHANGES;
@@ -54,6 +58,8 @@ pub struct Profile {
     pub quality: Quality,
     /// The rows in the bins of a reference, if there is one.
     pub bins: Option<Bins>,
+    /// The answers by segment, where the spec says so.
+    pub segments: Option<Segments>,
     /// Some of the rows.
     pub sample: Sample,
     #[serde(skip)]
@@ -71,9 +77,10 @@ impl Profile {
             more_instances: false,
             losses: Losses::default(),
             predictions: Predictions::new(classes),
-            features: Features::new(&spec.features),
+            features: Features::new(&spec),
             quality: Quality::new(classes),
             bins: None,
+            segments: spec.segments.map(|_| Segments::new(classes)),
             sample: Sample::new(&spec, reservoir_rows, seed),
             classified: Classified::default(),
             spec,
@@ -88,15 +95,15 @@ impl Profile {
     /// An upper bound of a profile's memory in bytes, the sample's values taking `value_bytes` each.
     pub fn bytes(size: Size, reservoir_rows: u64, value_bytes: u64) -> u64 {
         const COLUMN: u64 = 160 + 88; // a Moment, its pending sums and shift, a count of predictions, counts above 11 edges
-        const FIXED: u64 = 48 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES; // scratch, names, slots
+        const FIXED: u64 = 56 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES; // scratch, names, slots
         const CATEGORIES: u64 = 20 << 10; // exact counts, counters, where they stand, a HyperLogLog; lists double as they grow
+        const SEGMENT: u64 = 512; // a Segment, its key, its share of the nodes
         let columns = size.classes + size.features;
+        let segments = size.segments.saturating_mul(8 * size.classes + SEGMENT);
         let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
         let slots = reservoir_rows.saturating_mul(2 * size_of::<u32>() as u64);
-        sample
-            .saturating_add(slots)
-            .saturating_add((columns + 2) * COLUMN + size.categorical * CATEGORIES + FIXED)
-            .saturating_add(Quality::bytes(size.classes))
+        let exact = (columns + 2 * size.embeddings + 2) * COLUMN + size.categorical * CATEGORIES + FIXED;
+        [slots, segments, exact, Quality::bytes(size.classes)].into_iter().fold(sample, u64::saturating_add)
     }
 
     /// The largest sample with which a profile takes no more than `most_bytes`.
@@ -159,6 +166,9 @@ impl Profile {
         if let Some(labels) = rows.labels {
             self.quality.update(labels, self.spec.classes.len(), &self.classified);
         }
+        if let (Some(segments), Some(segmentation)) = (&mut self.segments, &self.spec.segments) {
+            segments.update(rows, segmentation, &self.classified);
+        }
     }
 
     /// Goes on counting in the bins of a reference, if they are still the same; without any, if not.
@@ -170,7 +180,12 @@ impl Profile {
     /// [`revive_bins`](Self::revive_bins). `None` if it does not belong to `spec`.
     pub fn revived(mut self, spec: Arc<Spec>) -> Option<Profile> {
         let classes = spec.classes.len();
-        let fits = self.predictions.fits(classes) && self.quality.fits(classes) && self.features.fits(&spec.features);
+        let segments = match (&self.segments, &spec.segments) {
+            (Some(segments), Some(segmentation)) => segments.fits(classes, segmentation),
+            (segments, segmentation) => segments.is_none() && segmentation.is_none(),
+        };
+        let fits =
+            self.predictions.fits(classes) && self.quality.fits(classes) && self.features.fits(&spec) && segments;
         self.sample = self.sample.emptied(&spec);
         self.spec = spec;
         fits.then_some(self)
@@ -193,6 +208,7 @@ mod tests {
             threshold: 0.5,
             classes: names,
             features,
+            ..Spec::default()
         };
         Profile::new(Arc::new(spec), 10, 1)
     }
@@ -200,7 +216,7 @@ mod tests {
     fn rows<'a>(probabilities: &'a [f64], labels: Option<Labels<'a>>) -> Rows<'a> {
         let count = probabilities.len() / 3;
         let view = ArrayView2::from_shape((count, 3), probabilities).unwrap();
-        Rows { count, probabilities: Some(Columns::F64(view)), features: None, labels }
+        Rows { count, probabilities: Some(Columns::F64(view)), features: None, labels, segments: None }
     }
 
     #[test]
@@ -272,7 +288,13 @@ mod tests {
     fn categorical_features_are_counted_by_value() {
         let mut p = profile();
         let view = ArrayView2::from_shape((3, 1), &[2.0f32, 1.0, 2.0]).unwrap();
-        p.update(&Rows { count: 3, probabilities: None, features: Some(Columns::F32(view)), labels: None });
+        p.update(&Rows {
+            count: 3,
+            probabilities: None,
+            features: Some(Columns::F32(view)),
+            labels: None,
+            segments: None,
+        });
         assert_eq!(p.features.categories[0].as_ref().unwrap().iter().collect::<Vec<_>>(), [(1.0, 1), (2.0, 2)]);
         assert_eq!((p.rows, p.predictions.rows), (3, 0));
     }
@@ -288,7 +310,13 @@ mod tests {
     #[test]
     fn labels_without_predictions_or_features_are_counted_apart() {
         let mut p = profile();
-        p.update(&Rows { count: 4, probabilities: None, features: None, labels: Some(Labels::Classes(&[0; 4])) });
+        p.update(&Rows {
+            count: 4,
+            probabilities: None,
+            features: None,
+            labels: Some(Labels::Classes(&[0; 4])),
+            segments: None,
+        });
         assert_eq!((p.rows, p.quality.unjoined_label_rows), (0, 4));
     }
 }

@@ -55,6 +55,11 @@ impl Classified {
         self.margin.clear();
     }
 
+    /// The largest probability of each row with a class.
+    pub fn confidence(&self) -> &[f64] {
+        &self.confidence
+    }
+
     /// The class predicted for a row of the batch, if it had a valid prediction.
     pub fn class(&self, row: usize) -> Option<usize> {
         self.classes.get(row).copied().flatten()

@@ -15,6 +15,8 @@ pub struct Rows<'a> {
     pub features: Option<Columns<'a>>,
     /// What was right.
     pub labels: Option<Labels<'a>>,
+    /// Whom each row is about.
+    pub segments: Option<&'a [u16]>,
 }
 
 /// What was right, in one of three encodings.
@@ -35,6 +37,7 @@ impl<'a> Rows<'a> {
             count: range.len(),
             probabilities: self.probabilities.map(|columns| columns.rows(range.clone())),
             features: self.features.map(|columns| columns.rows(range.clone())),
+            segments: self.segments.map(|segments| &segments[range.clone()]),
             labels: self.labels.map(|labels| match labels {
                 Labels::Classes(labels) => Labels::Classes(&labels[range]),
                 Labels::Sets(sets) => Labels::Sets(stats::rows(sets, range)),

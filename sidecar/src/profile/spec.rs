@@ -1,6 +1,7 @@
 //! What the columns of a model mean.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// What the columns mean. Streams with equal specs are one model to the reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,42 @@ pub struct Spec {
     pub classes: Vec<String>,
     /// The features, in column order.
     pub features: Vec<Feature>,
+    /// The features that form a vector each, ascending.
+    pub embeddings: Vec<Block>,
+    /// Whose statistics are kept apart.
+    pub segments: Option<Segmentation>,
+}
+
+/// Features that form a vector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "named by themselves")]
+pub struct Block {
+    pub name: String,
+    pub columns: Range<usize>,
+}
+
+/// Whose statistics are kept apart, and of how many at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the type says it")]
+pub struct Segmentation {
+    pub by: SegmentBy,
+    pub most: usize,
+}
+
+impl Segmentation {
+    /// How many segments there can be: those without one and the further ones have each their own.
+    pub fn size(segmentation: Option<Segmentation>) -> u64 {
+        segmentation.map_or(0, |segmentation| (segmentation.most as u64).saturating_add(2))
+    }
+}
+
+/// What says which segment a row belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SegmentBy {
+    /// The value of this feature.
+    Feature(usize),
+    /// The row itself.
+    Row,
 }
 
 /// One feature column.
@@ -36,19 +73,29 @@ pub struct Size {
     pub features: u64,
     /// Of the features.
     pub categorical: u64,
+    pub embeddings: u64,
+    /// At most; 0 = none are kept apart.
+    pub segments: u64,
 }
 
 impl Spec {
     /// How many columns there are.
     pub fn size(&self) -> Size {
         let categorical = self.features.iter().filter(|feature| feature.categorical).count() as u64;
-        Size { classes: self.classes.len() as u64, features: self.features.len() as u64, categorical }
+        Size {
+            classes: self.classes.len() as u64,
+            features: self.features.len() as u64,
+            categorical,
+            embeddings: self.embeddings.len() as u64,
+            segments: Segmentation::size(self.segments),
+        }
     }
 
     /// An upper bound of its own memory in bytes: names, and what it takes to keep each.
     pub fn bytes(&self) -> u64 {
-        const NAME: u64 = 64; // a String, a flag, and what the allocator adds
+        const NAME: u64 = 64; // a String, a flag or columns, and what the allocator adds
         let names = self.classes.iter().chain(self.features.iter().map(|feature| &feature.name));
+        let names = names.chain(self.embeddings.iter().map(|block| &block.name));
         names.map(|name| name.len() as u64 + NAME).sum::<u64>() + 2 * (MOST_NAME + NAME)
     }
 }

@@ -148,6 +148,7 @@ mod tests {
                 probabilities: Some(Columns::F64(ArrayView2::from_shape((1, 2), &proba).unwrap())),
                 features: Some(Columns::F64(ArrayView2::from_shape((1, 2), &features).unwrap())),
                 labels: Some(crate::profile::Labels::Classes(&labels)),
+                segments: None,
             });
         }
         Reference::of(&profile)

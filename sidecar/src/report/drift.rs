@@ -533,6 +533,7 @@ mod tests {
                 probabilities: Some(Columns::F64(ArrayView2::from_shape((1, 2), &proba).unwrap())),
                 features: Some(Columns::F64(ArrayView2::from_shape((1, 4), &features).unwrap())),
                 labels: None,
+                segments: None,
             });
         }
         profile

@@ -1,7 +1,7 @@
 //! What a model was fed.
 
 use super::{Summary, frequency};
-use crate::profile::Profile;
+use crate::profile::{Block, Feature, Profile};
 use crate::stats::{Categories, Frequent};
 use serde::Serialize;
 
@@ -56,7 +56,7 @@ pub(super) fn features(profile: &Profile) -> Vec<FeatureReport> {
     columns
         .map(|(j, ((feature, moment), categories))| FeatureReport {
             name: feature.name.clone(),
-            kind: if feature.categorical { "categorical" } else { "numerical" },
+            kind: kind(feature, j, &profile.spec.embeddings),
             missing: moment.nan,
             inf: moment.inf,
             zero: moment.zero,
@@ -64,6 +64,16 @@ pub(super) fn features(profile: &Profile) -> Vec<FeatureReport> {
             codes: categories.as_ref().map(|categories| codes(categories, moment.n)),
         })
         .collect()
+}
+
+fn kind(feature: &Feature, column: usize, embeddings: &[Block]) -> &'static str {
+    if feature.categorical {
+        "categorical"
+    } else if embeddings.iter().any(|block| block.columns.contains(&column)) {
+        "embedding"
+    } else {
+        "numerical"
+    }
 }
 
 fn codes(categories: &Categories, n: u64) -> Codes {

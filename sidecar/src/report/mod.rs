@@ -5,18 +5,22 @@
 
 mod alerts;
 mod drift;
+mod embeddings;
 mod features;
 mod labels;
 mod losses;
 mod predictions;
+mod segments;
 mod summary;
 
 pub use alerts::{Alert, AlertState, Severity};
 pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, Levels, Measure, Verdict};
+pub use embeddings::Embedding;
 pub use features::{Codes, FeatureReport, TopValue, ValueCount};
 pub use labels::{ClassQuality, ClassReasons, LabelReasons, Labels, Mean};
 pub use losses::Losses;
 pub use predictions::{ClassReport, Named, Predictions};
+pub use segments::{Confidence, SegmentReport};
 pub use summary::Summary;
 
 use crate::period::{Period, utc};
@@ -54,7 +58,9 @@ pub struct Report {
     pub predictions: Option<Predictions>,
     pub outputs: Option<Vec<Named>>,
     pub features: Vec<FeatureReport>,
+    pub embeddings: Vec<Embedding>,
     pub labels: Labels,
+    pub segments: Vec<SegmentReport>,
     /// `None` without a reference.
     pub drift: Option<Drift>,
     pub alerts: Vec<Alert>,
@@ -84,7 +90,9 @@ impl Report {
             predictions: (has_predictions && !spec.regression).then(|| predictions::predictions(profile)),
             outputs: (has_predictions && spec.regression).then(|| predictions::outputs(profile)),
             features: features::features(profile),
+            embeddings: embeddings::embeddings(profile),
             labels: labels::labels(profile),
+            segments: segments::segments(profile),
             drift: None,
             alerts: Vec::new(),
             more_alerts: 0,
@@ -100,6 +108,9 @@ impl Report {
 /// What a class, a feature and one of its values take in a report, besides their names.
 const CLASS_BYTES: u64 = (size_of::<ClassReport>() + size_of::<ClassQuality>()) as u64;
 const FEATURE_BYTES: u64 = 512;
+const EMBEDDING_BYTES: u64 = 512;
+/// Its class counts apart; a f64 may take 350 digits.
+const SEGMENT_BYTES: u64 = 768;
 const VALUE_BYTES: u64 = size_of::<ValueCount>() as u64;
 /// Alerts in a report: of ten thousand features that drift together, most say nothing new.
 pub const MOST_ALERTS: usize = 1000;
@@ -123,6 +134,9 @@ impl Report {
             + self.features.len() as u64 * FEATURE_BYTES
             + self.features.iter().flat_map(|feature| &feature.codes).map(codes).sum::<u64>()
             + self.labels.confusion.iter().flatten().map(confusion_row_bytes).sum::<u64>()
+            + self.embeddings.len() as u64 * EMBEDDING_BYTES
+            + self.segments.iter().map(|segment| SEGMENT_BYTES + 8 * segment.class_counts.len() as u64).sum::<u64>()
+            + names(&mut self.embeddings.iter().map(|embedding| &embedding.name))
             + 2 * names(&mut classes().map(|class| &class.name))
             + names(&mut outputs().map(|output| &output.name))
             + names(&mut self.features.iter().map(|feature| &feature.name))
@@ -136,17 +150,18 @@ impl Report {
     pub fn bytes_at_most(spec: &Spec) -> u64 {
         let size = spec.size();
         let codes = size.categorical * 2 * (MOST_CATEGORIES as u64 * VALUE_BYTES + TOP as u64 * TOP_BYTES);
+        let embeddings = size.embeddings * EMBEDDING_BYTES;
+        let segments = size.segments.saturating_mul(SEGMENT_BYTES + 8 * size.classes);
         let instances = (MOST_INSTANCES * MAX_NAME) as u64;
         let confused = size.classes.min(MOST_CONFUSED as u64);
-        size.classes * CLASS_BYTES
+        let columns = size.classes * CLASS_BYTES
             + size.features * FEATURE_BYTES
             + (size.classes + size.features + 4) * DRIFT_BYTES
-            + codes
             + confused * (CONFUSION_ROW_BYTES + confused * size_of::<u64>() as u64)
-            + 3 * spec.bytes()
-            + instances
-            + MOST_ALERTS as u64 * ALERT_BYTES
-            + 4096
+            + codes
+            + embeddings;
+        let alerts = MOST_ALERTS as u64 * ALERT_BYTES;
+        (columns + 3 * spec.bytes() + instances + alerts + 4096).saturating_add(segments)
     }
 }
 

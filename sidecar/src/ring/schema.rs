@@ -168,16 +168,14 @@ impl Schema {
         (bytes > 0).then_some(bytes)
     }
 
-    /// The columns of each embedding.
-    pub fn embeddings(&self) -> Vec<Range<usize>> {
-        let mut all: Vec<Range<usize>> = Vec::new();
+    /// Stem and columns of each embedding.
+    pub fn embeddings(&self) -> Vec<(&str, Range<usize>)> {
+        let mut all: Vec<(&str, Range<usize>)> = Vec::new();
         for (column, (name, kind)) in self.feature_names.iter().zip(&self.feature_kinds).enumerate() {
             match all.last_mut() {
                 _ if *kind != FeatureKind::Embedding => {}
-                Some(last) if last.end == column && stem(&self.feature_names[last.start]) == stem(name) => {
-                    last.end += 1
-                }
-                _ => all.push(column..column + 1),
+                Some((last, columns)) if columns.end == column && *last == stem(name) => columns.end += 1,
+                _ => all.push((stem(name), column..column + 1)),
             }
         }
         all
@@ -185,7 +183,7 @@ impl Schema {
 }
 
 /// A coordinate's name without its number: `e` of `e_7`, `e.7` and `e[7]`. The whole name where it has none.
-pub fn stem(name: &str) -> &str {
+fn stem(name: &str) -> &str {
     let bare = name.strip_suffix(']').unwrap_or(name);
     let before = bare.trim_end_matches(|c: char| c.is_ascii_digit());
     let opening = if bare.len() < name.len() { &['['][..] } else { &['_', '.'][..] };
@@ -322,7 +320,8 @@ mod tests {
         ];
         schema.feature_names = columns.map(|(name, _)| name.into()).to_vec();
         schema.feature_kinds = columns.map(|(_, kind)| kind).to_vec();
-        assert_eq!(schema.embeddings(), [0..2, 2..4, 5..6, 6..8, 8..9, 9..10]);
+        let embeddings = [("a", 0..2), ("b", 2..4), ("b", 5..6), ("a", 6..8), ("x", 8..9), ("y", 9..10)];
+        assert_eq!(schema.embeddings(), embeddings);
         let stems = ["a_0", "a_b_12", "v2_3", "7", "_7", "a7", "a_", "a[1", "a_1]", "ü.1"].map(stem);
         assert_eq!(stems, ["a", "a_b", "v2", "7", "_7", "a7", "a_", "a[1", "a_1]", "ü"]);
     }

@@ -191,6 +191,7 @@ mod tests {
             threshold: 0.5,
             classes: vec!["a".into()],
             features: Vec::new(),
+            ..Spec::default()
         };
         let period = Period { start_ns, end_ns: start_ns + 1, partial: false };
         Report::of(period, &Profile::new(Arc::new(spec), 1, 0), [""; 5])

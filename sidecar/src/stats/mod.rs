@@ -19,6 +19,7 @@ mod quantiles;
 mod reservoir;
 mod significance;
 mod steps;
+mod vectors;
 
 pub use bins::{BinCounts, Edges, MOST_EDGES};
 pub use categories::{Categories, Distinct, Frequent, MOST_CATEGORIES};
@@ -31,6 +32,7 @@ pub use quantiles::{Quantiles, quantile_sorted};
 pub use reservoir::{Reservoir, RowStore};
 pub use significance::{benjamini_hochberg, chi2_p, kolmogorov_p, normal_p, two_proportion_z};
 pub use steps::{Distance, MOST_STEPS, Steps};
+pub use vectors::{Undefined, centroid_shift, norm};
 
 use half::{bf16, f16};
 use ndarray::{ArrayView2, Axis, Slice};
