@@ -5,7 +5,7 @@ use ndarray::ArrayView2;
 use std::ops::Range;
 
 /// A batch of rows, in place.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Rows<'a> {
     /// Rows in every part.
     pub count: usize,

@@ -3,15 +3,13 @@
 use crate::profile::Profile;
 use crate::reference::{Column, Numerical, Reference};
 use crate::stats::{
-    Categories, Contingency, Moment, Noisy, benjamini_hochberg, kolmogorov_p, normal_p, two_proportion_z,
+    Categories, Contingency, Moment, Noisy, benjamini_hochberg, kolmogorov_p, normal_p, spread, two_proportion_z,
 };
 use serde::{Deserialize, Serialize};
+use std::f64::consts::FRAC_2_PI;
 
 /// How empty bins are dealt with in PSI.
 const ZERO_POLICY: &str = "half a count is added to every bin on both sides";
-/// Mean and deviation of ∫|B| of a Brownian bridge B: √(π/32) and √(7/60 − π/32).
-const BRIDGE: [f64; 2] = [0.313_328_534_328_875, 0.135_998_690_674_43];
-
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "docs/report.md documents each field")]
 pub struct Drift {
@@ -132,7 +130,7 @@ impl Default for DriftSettings {
         let levels = |warn, alert| Levels { warn, alert };
         DriftSettings {
             min_rows: 30,
-            z: 4.0,
+            z: 5.0,
             fdr: 0.01,
             psi: levels(Some(0.1), Some(0.25)),
             jensen_shannon: levels(Some(0.1), Some(0.3)),
@@ -400,9 +398,10 @@ fn distances(reference: &Numerical, moment: &Moment, sample: &[f64]) -> (Measure
     let ks = Measure { p: Some(kolmogorov_p(distance.ks, n, m)), ..Measure::of(distance.ks) };
     let deviation = moment.std().filter(|std| std.is_finite() && *std > 0.0);
     let w1 = deviation.map_or(Measure::undefined("constant_reference"), |deviation| {
-        // For a uniform distribution exact, else in proportion to ∫√(F(1 − F)), which for it is π/8.
-        let scale = reference.steps.spread() / (std::f64::consts::PI / 8.0) * (1.0 / n + 1.0 / m).sqrt();
-        let z = (distance.w1 - BRIDGE[0] * scale) / (BRIDGE[1] * scale);
+        // Of whichever is wider: an outlier that strays by chance widens its own side.
+        let spread = reference.steps.spread().max(spread(sample.iter().map(|x| (*x, 1.0 / n))));
+        let scale = spread * (1.0 / n + 1.0 / m).sqrt();
+        let z = (distance.w1 - FRAC_2_PI.sqrt() * scale) / ((1.0 - FRAC_2_PI).sqrt() * scale);
         Measure { z: Some(z).filter(|z| z.is_finite()), ..Measure::of(distance.w1 / deviation) }
     });
     (ks, w1)

@@ -2,7 +2,8 @@
 //!
 //! p is the reference's share of a bin, q the current one, N and M the current and the reference's totals. Chance: if both come from
 //! one distribution, (q − p)² / p summed over the bins is χ² with B − 1 degrees of freedom times 1/N + 1/M, to first order; PSI is the
-//! same, the squared Hellinger distance and the Jensen-Shannon divergence (in nats) are an eighth of it.
+//! same, the squared Hellinger distance and the Jensen-Shannon divergence (in nats) are an eighth of it. Few counts in a bin bend that,
+//! so z is taken of counts with half a one added.
 
 use super::significance::chi2_p;
 
@@ -22,6 +23,9 @@ pub struct Contingency<'a> {
     reference_total: f64,
     current_total: f64,
 }
+
+/// Added to every count where an empty bin would be an infinity, or would say far more than that chance left it empty (Jeffreys' prior).
+const PSEUDO: f64 = 0.5;
 
 /// Bins whose expected counts are below are pooled for χ².
 const LEAST_EXPECTED: f64 = 5.0;
@@ -67,7 +71,7 @@ impl<'a> Contingency<'a> {
     /// Population stability index Σ(q − p) ln(q/p), half a count added to every bin on both sides (Jeffreys' prior), so that an empty
     /// bin is no infinity.
     pub fn psi(&self) -> Noisy {
-        let value = self.psi_with(0.5);
+        let value = self.psi_with(PSEUDO);
         Noisy { value, z: self.z(value) }
     }
 
@@ -77,18 +81,25 @@ impl<'a> Contingency<'a> {
 
     /// Jensen-Shannon distance √JSD to base 2, in [0, 1] (Lin 1991; Endres and Schindelin 2003).
     pub fn jensen_shannon(&self) -> Noisy {
+        let value = (self.jensen_shannon_nats(0.0) / std::f64::consts::LN_2).sqrt().min(1.0);
+        Noisy { value, z: self.z(8.0 * self.jensen_shannon_nats(PSEUDO)) }
+    }
+
+    fn jensen_shannon_nats(&self, pseudo: f64) -> f64 {
         let part = |x: f64, m: f64| if x > 0.0 { x * (x / m).ln() } else { 0.0 };
-        let nats: f64 =
-            self.shares(0.0).map(|(p, q)| part(p, (p + q) / 2.0) + part(q, (p + q) / 2.0)).sum::<f64>() / 2.0;
-        let nats = nats.max(0.0);
-        Noisy { value: (nats / std::f64::consts::LN_2).sqrt().min(1.0), z: self.z(8.0 * nats) }
+        let parts = self.shares(pseudo).map(|(p, q)| part(p, (p + q) / 2.0) + part(q, (p + q) / 2.0));
+        (parts.sum::<f64>() / 2.0).max(0.0)
     }
 
     /// Hellinger distance √(1 − Σ√(pq)), in [0, 1].
     pub fn hellinger(&self) -> Noisy {
-        // Half the sum of (√q − √p)² is the same, and keeps its digits where the two are nearly equal.
-        let squared: f64 = self.shares(0.0).map(|(p, q)| (q.sqrt() - p.sqrt()).powi(2)).sum::<f64>() / 2.0;
-        Noisy { value: squared.sqrt().min(1.0), z: self.z(8.0 * squared) }
+        let value = self.hellinger_squared(0.0).sqrt().min(1.0);
+        Noisy { value, z: self.z(8.0 * self.hellinger_squared(PSEUDO)) }
+    }
+
+    /// Half the sum of (√q − √p)² is the same as 1 − Σ√(pq), and keeps its digits where the two are nearly equal.
+    fn hellinger_squared(&self, pseudo: f64) -> f64 {
+        self.shares(pseudo).map(|(p, q)| (q.sqrt() - p.sqrt()).powi(2)).sum::<f64>() / 2.0
     }
 
     /// Largest |q − p| of a bin, in [0, 1]; z is the largest of the bins' two-proportion z.

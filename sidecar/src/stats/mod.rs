@@ -31,7 +31,7 @@ pub use proportion::Proportion;
 pub use quantiles::{Quantiles, quantile_sorted};
 pub use reservoir::{Reservoir, RowStore};
 pub use significance::{benjamini_hochberg, chi2_p, kolmogorov_p, normal_p, two_proportion_z};
-pub use steps::{Distance, MOST_STEPS, Steps};
+pub use steps::{Distance, MOST_STEPS, Steps, spread};
 pub use vectors::{Undefined, centroid_shift, norm};
 
 use half::{bf16, f16};

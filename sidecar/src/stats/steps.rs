@@ -95,14 +95,9 @@ impl Steps {
         Steps::from_runs(picked.filter(|(_, count)| *count > 0))
     }
 
-    /// ∫√(F(1 − F)) dx, which says how far a sample of it strays by chance.
+    /// Its [`spread`].
     pub fn spread(&self) -> f64 {
-        let (mut below, total, mut spread) = (0.0, self.total(), 0.0);
-        for (pair, &count) in self.values.windows(2).zip(&self.counts) {
-            below += f64::from(count) / total;
-            spread += (below * (1.0 - below)).max(0.0).sqrt() * (pair[1] - pair[0]);
-        }
-        spread
+        spread(self.shares())
     }
 
     /// Of ascending finite values. `None` if either is of nothing.
@@ -138,14 +133,28 @@ impl Steps {
     }
 }
 
+/// ∫√(F(1 − F)) dx over ascending values with the share of all at each: how far a sample strays by chance. The mean of ∫|F − Fₙ| dx
+/// is √(2/π)/√n of it, whatever the distribution, and its deviation at most √(1 − 2/π)/√n of it (the triangle inequality of the
+/// deviations of |F − Fₙ| at each x).
+pub fn spread(ascending: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let (mut below, mut last, mut spread) = (0.0, None, 0.0);
+    for (value, share) in ascending {
+        if let Some(last) = last.replace(value) {
+            spread += (below * (1.0f64 - below)).max(0.0).sqrt() * (value - last);
+        }
+        below += share;
+    }
+    spread
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Share of values ≤ x.
-    fn cdf(values: &[f64], x: f64) -> f64 {
-        values.iter().filter(|v| **v <= x).count() as f64 / values.len() as f64
+    /// Share of ascending values ≤ x.
+    fn cdf(ascending: &[f64], x: f64) -> f64 {
+        ascending.partition_point(|v| *v <= x) as f64 / ascending.len() as f64
     }
 
     fn oracle(a: &[f64], b: &[f64]) -> Distance {
