@@ -20,8 +20,9 @@ fn schema() -> Vec<u8> {
     s[4..8].copy_from_slice(&1u32.to_le_bytes()); // features
     (s[8], s[9], s[10]) = (3, 3, 1); // f32, f32, classification
     s[16..24].copy_from_slice(&0.5f64.to_le_bytes());
-    s.push(0); // numerical
-    for name in ["foreign", "7", "elsewhere", "no", "yes", "age"] {
+    s[40..44].copy_from_slice(&u32::MAX.to_le_bytes()); // records carry segments
+    s.push(2); // embedding
+    for name in ["foreign", "7", "elsewhere", "no", "yes", "e_0"] {
         s.extend((name.len() as u16).to_le_bytes());
         s.extend(name.as_bytes());
     }
@@ -45,12 +46,16 @@ fn identity(schema: &[u8]) -> Vec<u8> {
     put(64, &64u32.to_le_bytes());
     put(68, &(schema.len() as u32).to_le_bytes());
     put(72, &(CAPACITY as u64 / 4).to_le_bytes());
+    put(112, &0b11u64.to_le_bytes()); // a reader must know embeddings and segments
     let crc = crc32c(&[&a[..252], schema].concat());
     a[252..256].copy_from_slice(&crc.to_le_bytes());
     a
 }
 
-fn record(pos: u64, seq: u64, rows: &[([f32; 2], f32, i32)]) -> Vec<u8> {
+/// Probabilities, feature, label, segment.
+type Row = ([f32; 2], f32, i32, u16);
+
+fn record(pos: u64, seq: u64, rows: &[Row]) -> Vec<u8> {
     let section = |bytes: Vec<u8>| {
         let mut padded = bytes;
         padded.resize(padded.len().next_multiple_of(64), 0xAA);
@@ -60,12 +65,13 @@ fn record(pos: u64, seq: u64, rows: &[([f32; 2], f32, i32)]) -> Vec<u8> {
         section(rows.iter().flat_map(|r| r.0).flat_map(f32::to_le_bytes).collect()),
         section(rows.iter().flat_map(|r| r.1.to_le_bytes()).collect()),
         section(rows.iter().flat_map(|r| r.2.to_le_bytes()).collect()),
+        section(rows.iter().flat_map(|r| r.3.to_le_bytes()).collect()),
     ]
     .concat();
     let mut h = vec![0u8; 64];
     h[0..4].copy_from_slice(&0x5257_4C4Du32.to_le_bytes());
     h[4..6].copy_from_slice(&1u16.to_le_bytes());
-    h[6..8].copy_from_slice(&0b111u16.to_le_bytes());
+    h[6..8].copy_from_slice(&0b100_0111u16.to_le_bytes());
     h[8..12].copy_from_slice(&(64 + payload.len() as u32).to_le_bytes());
     h[12..16].copy_from_slice(&(payload.len() as u32).to_le_bytes());
     h[16..24].copy_from_slice(&pos.to_le_bytes());
@@ -114,7 +120,7 @@ impl Foreign {
 fn a_producer_written_from_the_documentation_is_understood() {
     let name = format!("mlwatch-foreign-{}.0.ring", std::process::id());
     let mut foreign = Foreign::new(&name);
-    let rows = [([0.25, 0.75], 31.0, 1), ([0.5, 0.5], f32::NAN, -1)];
+    let rows = [([0.25, 0.75], 31.0, 1, 500), ([0.5, 0.5], f32::NAN, -1, 65535)];
     let first = record(0, 0, &rows);
     foreign.publish(&first);
     foreign.publish(&record(first.len() as u64, 2, &rows[..1]));
@@ -123,8 +129,9 @@ fn a_producer_written_from_the_documentation_is_understood() {
     let schema = segment.schema().clone();
     assert_eq!(
         (schema.model.as_str(), schema.class_names[1].as_str(), schema.feature_names[0].as_str()),
-        ("foreign", "yes", "age")
+        ("foreign", "yes", "e_0")
     );
+    assert_eq!(schema.embeddings(), [("e", 0..1)]);
     let mut seen = Vec::new();
     let polled = Consumer::new(segment, &schema)
         .poll(
@@ -132,11 +139,11 @@ fn a_producer_written_from_the_documentation_is_understood() {
             |_| true,
             |b| {
                 let Some(Matrix::F32(proba)) = b.probabilities else { panic!("f32 was written") };
-                seen.push((b.seq, b.rows, proba[[0, 1]], b.labels.unwrap().to_vec()));
+                seen.push((b.seq, b.rows, proba[[0, 1]], b.labels.unwrap().to_vec(), b.segments.unwrap().to_vec()));
             },
         )
         .sound()
         .unwrap();
-    assert_eq!(seen, [(0, 2, 0.75, vec![1, -1]), (2, 1, 0.75, vec![1])]);
+    assert_eq!(seen, [(0, 2, 0.75, vec![1, -1], vec![500, 65535]), (2, 1, 0.75, vec![1], vec![500])]);
     assert_eq!((polled.records, polled.missing, polled.drained), (2, 1, true));
 }

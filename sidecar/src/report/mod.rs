@@ -176,3 +176,39 @@ const MAX_NAME: usize = 255;
 fn frequency(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Block, Feature, Rows, SegmentBy, Segmentation};
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_report_with_everything_there_is_stays_within_what_is_said_of_its_model() {
+        let feature = |i| Feature { name: format!("feature_{i}"), categorical: i == 0 };
+        let spec = Spec {
+            classes: (0..3).map(|i| format!("class_{i}")).collect(),
+            features: (0..4).map(feature).collect(),
+            embeddings: [1..3, 3..4].map(|columns| Block { name: "feature".into(), columns }).to_vec(),
+            segments: Some(Segmentation { by: SegmentBy::Feature(0), most: 32 }),
+            ..Spec::default()
+        };
+        let mut profile = Profile::new(Arc::new(spec.clone()), 100, 1);
+        let features: Vec<f64> = (0..4000).map(f64::from).collect();
+        let probabilities = [0.2, 0.3, 0.5].repeat(1000);
+        profile.update(&Rows {
+            count: 1000,
+            probabilities: Some(Columns::F64(ArrayView2::from_shape((1000, 3), &probabilities).unwrap())),
+            features: Some(Columns::F64(ArrayView2::from_shape((1000, 4), &features).unwrap())),
+            labels: None,
+            segments: None,
+        });
+        let report = Report::of(Period { start_ns: 0, end_ns: 1, partial: false }, &profile, [""; DROP_REASONS]);
+        let codes = report.features[0].codes.as_ref().unwrap();
+        assert_eq!((codes.values.len(), codes.top.len(), codes.other_count), (MOST_CATEGORIES, TOP, 1000 - 256));
+        assert_eq!((report.embeddings.len(), report.segments.len()), (2, 33));
+        assert!(report.bytes() <= Report::bytes_at_most(&spec), "{}", report.bytes());
+    }
+}
