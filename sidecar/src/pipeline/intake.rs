@@ -377,3 +377,47 @@ fn columns_of(matrix: Matrix<'_>) -> Columns<'_> {
         Matrix::F64(view) => Columns::F64(view),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::DType;
+
+    fn schema(kinds: [FeatureKind; 3], segment_by: Option<ring::SegmentBy>) -> Schema {
+        Schema {
+            model: "m".into(),
+            version: String::new(),
+            instance: String::new(),
+            task: Task::Classification,
+            proba_dtype: DType::F32,
+            feature_dtype: DType::F32,
+            threshold: 0.5,
+            period: None,
+            reservoir_rows: None,
+            class_names: ["a", "b"].map(String::from).to_vec(),
+            feature_names: ["plan", "e_0", "e_1"].map(String::from).to_vec(),
+            feature_kinds: kinds.to_vec(),
+            segment_by,
+        }
+    }
+
+    #[test]
+    fn schemas_that_mean_the_same_are_one_model_and_others_are_not() {
+        use FeatureKind::{Categorical, Embedding, Numerical};
+        let kinds = [Categorical, Embedding, Embedding];
+        let all = [
+            schema(kinds, None),
+            schema(kinds, Some(ring::SegmentBy::Row)),
+            schema(kinds, Some(ring::SegmentBy::Feature(0))),
+            schema([Categorical, Embedding, Numerical], None),
+            schema([Numerical; 3], None),
+        ];
+        for (i, one) in all.iter().enumerate() {
+            let spec = spec_of(one.clone(), 32);
+            let same: Vec<usize> = (0..all.len()).filter(|j| has_spec(&all[*j], &spec, 32)).collect();
+            assert_eq!(same, [i]);
+            assert_eq!(format!("{:?}", size_of_schema(one, 32)), format!("{:?}", spec.size()));
+            assert_eq!(has_spec(one, &spec, 31), one.segment_by.is_none(), "another limit, another model");
+        }
+    }
+}
