@@ -48,13 +48,12 @@ impl Default for Places {
 }
 
 impl Places {
-    /// Of the first [`MOST_PLACES`] codes; the list must have no more, and each once. `None` otherwise.
-    pub fn of(codes: impl ExactSizeIterator<Item = Code> + Clone) -> Option<Places> {
-        let mut places = Places::default();
+    /// Of a list from a file. `None` if it has more than [`MOST_PLACES`] codes, one of them twice, or what is no code.
+    pub fn of(codes: impl ExactSizeIterator<Item = Code>) -> Option<Places> {
         if codes.len() > MOST_PLACES {
             return None;
         }
-        let list: Vec<Code> = codes.collect();
+        let (mut places, list) = (Places::default(), codes.collect::<Vec<_>>());
         for (at, code) in list.iter().enumerate() {
             if !code.is_sound() || places.find(*code, |at| list[at]).is_some() {
                 return None;

@@ -6,6 +6,7 @@
 
 use super::codes::{Code, MOST_PLACES, Places};
 use serde::{Deserialize, Serialize};
+use std::ops::Add;
 
 /// Counters.
 const COUNTERS: usize = MOST_PLACES;
@@ -18,6 +19,15 @@ pub(super) struct Counter {
     pub count: u64,
     /// At most by so much too large.
     pub over: u64,
+}
+
+impl Add for Counter {
+    type Output = Counter;
+
+    /// Of the same value, in two streams.
+    fn add(self, other: Counter) -> Counter {
+        Counter { code: self.code, count: self.count + other.count, over: self.over + other.over }
+    }
 }
 
 /// The counters, the largest count first.
@@ -93,30 +103,14 @@ impl SpaceSaving {
         self.counters[first].count += 1;
     }
 
-    /// A value's counter here, or what is known without one.
-    fn known(&self, code: Code) -> Counter {
-        let absent = self.absent_at_most();
-        self.get(code).copied().unwrap_or(Counter { code, count: absent, over: absent })
-    }
-
-    /// As if `other`'s stream had been seen too, and each of `exact` besides, with both its counts, of which one may be unknown (`None`):
-    /// then it occurred in that stream as that one's counters say. No code of `exact` may have a counter where its count is known.
-    pub fn merged(&self, other: &SpaceSaving, exact: &[(Code, [Option<u64>; 2])]) -> SpaceSaving {
-        let sides = [self, other];
-        let with_counts = |code, counts: [Option<u64>; 2]| {
-            let mut sum = Counter { code, count: 0, over: 0 };
-            for (side, count) in sides.iter().zip(counts) {
-                // Raised to what an absent value may have, so that no counter is below it.
-                let c = count.map_or_else(|| side.known(code), |count| side.at_least_absent(code, count));
-                (sum.count, sum.over) = (sum.count + c.count, sum.over + c.over);
-            }
-            sum
-        };
-        let is_exact = |code: Code| exact.iter().any(|(other, _)| *other == code);
+    /// As if `other`'s stream had been seen too, and besides both the values of `moved`, each with its exact count in the one and in the
+    /// other. Where that is `None` the value belongs to the stream, and its counter says what is known; where it is not, it has none.
+    pub fn merged(&self, other: &SpaceSaving, moved: &[(Code, [Option<u64>; 2])]) -> SpaceSaving {
         let only_other = other.counters.iter().filter(|c| self.get(c.code).is_none());
-        let counted = self.counters.iter().chain(only_other).map(|c| c.code).filter(|code| !is_exact(*code));
-        let mut counters: Vec<Counter> = counted.map(|code| with_counts(code, [None; 2])).collect();
-        counters.extend(exact.iter().map(|(code, counts)| with_counts(*code, *counts)));
+        let counted = self.counters.iter().chain(only_other).map(|c| (c.code, [None; 2]));
+        let counted = counted.filter(|(code, _)| !moved.iter().any(|(moved, _)| moved == code));
+        let sum = |(code, [a, b]): (Code, [Option<u64>; 2])| self.known(code, a) + other.known(code, b);
+        let mut counters: Vec<Counter> = counted.chain(moved.iter().copied()).map(sum).collect();
         counters.sort_by(|a, b| {
             b.count.cmp(&a.count).then(a.over.cmp(&b.over)).then(a.code.value().total_cmp(&b.code.value()))
         });
@@ -126,9 +120,14 @@ impl SpaceSaving {
         SpaceSaving { counters, places }
     }
 
-    fn at_least_absent(&self, code: Code, count: u64) -> Counter {
-        let raised = count.max(self.absent_at_most());
-        Counter { code, count: raised, over: raised - count }
+    /// What is known of a value here. Never less than what an absent one may have, so that no counter falls below that.
+    fn known(&self, code: Code, exact: Option<u64>) -> Counter {
+        let absent = self.absent_at_most();
+        match (exact, self.get(code)) {
+            (Some(count), _) => Counter { code, count: count.max(absent), over: absent.saturating_sub(count) },
+            (None, Some(counter)) => *counter,
+            (None, None) => Counter { code, count: absent, over: absent },
+        }
     }
 }
 

@@ -10,13 +10,11 @@ pub fn norm<T: Scalar>(vector: &[T]) -> Option<f64> {
     if squares.is_normal() {
         return Some(squares.sqrt());
     }
-    let largest = vector.iter().map(|x| x.widen().abs()).fold(0.0, |a: f64, x| if x.is_nan() { x } else { a.max(x) });
-    let finite = vector.iter().all(|x| x.widen().is_finite());
-    match finite {
-        false => None,
-        true if largest == 0.0 => Some(0.0),
-        true => Some(largest * sum_of_squares(vector, largest).sqrt()),
+    if !vector.iter().all(|x| x.widen().is_finite()) {
+        return None;
     }
+    let largest = vector.iter().map(|x| x.widen().abs()).fold(0.0, f64::max);
+    Some(if largest == 0.0 { 0.0 } else { largest * sum_of_squares(vector, largest).sqrt() })
 }
 
 /// In lanes, or it would not vectorise.
