@@ -298,6 +298,24 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_both_halves_have_forgotten_is_not_underrated_when_it_comes_back() {
+        // What is exact in one half is frequent in the other, and `forgotten` gave way to it in both.
+        let (low, high, forgotten) = (0..256, 256..512, 9999);
+        let half = |first: std::ops::Range<u32>, then: std::ops::Range<u32>| {
+            let rounds = (0..100).flat_map(move |_| then.clone());
+            first.chain((0..90).map(move |_| forgotten)).chain(rounds).collect::<Vec<u32>>()
+        };
+        let halves = [half(low.clone(), high.clone()), half(high, low)];
+        let mut merged = counted(halves[0].iter().copied());
+        merged.merge(&counted(halves[1].iter().copied()));
+        let has_counter = |all: &Categories| all.top(usize::MAX).iter().any(|f| f.value == f64::from(forgotten));
+        assert!(!has_counter(&merged), "meant to be forgotten");
+        merged.add(f64::from(forgotten));
+        assert!(has_counter(&merged));
+        keeps_its_promises(&merged, &[halves.concat(), vec![forgotten]].concat());
+    }
+
+    #[test]
     fn count_minus_zero_as_zero_and_skip_missing() {
         let mut categories = Categories::default();
         [0.0, -0.0, f64::NAN, f64::INFINITY, 3.0].into_iter().for_each(|x| categories.add(x));
