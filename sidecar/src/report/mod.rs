@@ -14,7 +14,7 @@ mod segments;
 mod summary;
 
 pub use alerts::{Alert, AlertState, Severity};
-pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, Levels, Measure, Verdict};
+pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, EmbeddingDrift, Levels, Measure, Verdict};
 pub use embeddings::Embedding;
 pub use features::{Codes, FeatureReport, TopValue, ValueCount};
 pub use labels::{ClassQuality, ClassReasons, LabelReasons, Labels, Mean};
@@ -108,7 +108,7 @@ impl Report {
 /// What a class, a feature and one of its values take in a report, besides their names.
 const CLASS_BYTES: u64 = (size_of::<ClassReport>() + size_of::<ClassQuality>()) as u64;
 const FEATURE_BYTES: u64 = 512;
-const EMBEDDING_BYTES: u64 = 512;
+const EMBEDDING_BYTES: u64 = 512 + size_of::<EmbeddingDrift>() as u64;
 /// Its class counts apart; a f64 may take 350 digits.
 const SEGMENT_BYTES: u64 = 768;
 const VALUE_BYTES: u64 = size_of::<ValueCount>() as u64;

@@ -1,0 +1,236 @@
+//! The distance of each column from its reference, by every measure.
+
+use super::{ColumnDrift, ColumnKind, Measure};
+use crate::profile::Profile;
+use crate::reference::{Column, Numerical, Reference};
+use crate::stats::{Categories, Contingency, Moment, kolmogorov_p, normal_p, spread, two_proportion_z};
+use std::f64::consts::FRAC_2_PI;
+
+/// Of every column of the profile, yet without q and verdicts.
+pub(super) fn columns(profile: &Profile, reference: &Reference) -> Vec<ColumnDrift> {
+    let Some(bins) = profile.bins.as_ref().filter(|_| reference.froze(profile)) else { return Vec::new() };
+    let spec = &profile.spec;
+    let mut columns = Vec::new();
+    if !spec.regression && !spec.classes.is_empty() {
+        let predicted: Vec<u64> = profile.predictions.class_counts.clone();
+        columns.push(classes(ColumnKind::PredictedClass, &spec.classes, &predicted, &reference.predicted));
+        let actual: Vec<u64> = profile.quality.outcomes.classes().map(|class| class.support).collect();
+        columns.push(classes(ColumnKind::ActualClass, &spec.classes, &actual, &reference.actual));
+        let (confidence, margin) = crate::report::predictions::sampled_confidence_and_margin(profile);
+        let rows = [
+            (
+                ColumnKind::Confidence,
+                &reference.confidence,
+                &profile.predictions.confidence,
+                &bins.confidence,
+                confidence,
+            ),
+            (ColumnKind::Margin, &reference.margin, &profile.predictions.margin, &bins.margin, margin),
+        ];
+        for (of, column, moments, counts, sample) in rows {
+            let moment = moments.columns()[0];
+            let above = |edges| counts.above(0, edges);
+            columns.push(numerical(of, "", column.as_ref(), &moment, above, sample));
+        }
+    }
+    let of = if spec.regression { ColumnKind::Output } else { ColumnKind::Probability };
+    for (k, (name, moment)) in spec.classes.iter().zip(profile.predictions.probabilities.columns()).enumerate() {
+        let sample = profile.sample.probabilities.finite_column(k);
+        let above = |edges| bins.probabilities.above(k, edges);
+        columns.push(numerical(of, name, reference.probability(name), &moment, above, sample));
+    }
+    let moments = profile.features.moments.columns();
+    for (j, ((feature, moment), categories)) in
+        spec.features.iter().zip(moments).zip(&profile.features.categories).enumerate()
+    {
+        let column = reference.feature(&feature.name, feature.categorical);
+        columns.push(match categories {
+            Some(categories) => categorical(&feature.name, column, &moment, categories),
+            None => {
+                let sample = profile.sample.features.finite_column(j);
+                let above = |edges| bins.features.above(j, edges);
+                numerical(ColumnKind::Feature, &feature.name, column, &moment, above, sample)
+            }
+        });
+    }
+    columns
+}
+
+/// A column of which nothing is known yet, for `reason`.
+fn nothing(of: ColumnKind, name: &str, reason: &'static str) -> ColumnDrift {
+    let undefined = Measure::undefined(reason);
+    ColumnDrift {
+        of,
+        name: name.to_owned(),
+        n: 0,
+        reference_n: 0,
+        bins: 0,
+        bins_hash: String::new(),
+        out_of_range: None,
+        psi: undefined,
+        jensen_shannon: undefined,
+        hellinger: undefined,
+        l_infinity: undefined,
+        chi2: undefined,
+        ks: undefined,
+        w1: undefined,
+        missing: undefined,
+        verdict: None,
+        reason: Some(reason),
+    }
+}
+
+impl ColumnDrift {
+    /// What counts in the same bins say.
+    fn with_counts(self, reference: &[u64], current: &[u64], hash: u32) -> ColumnDrift {
+        let total = |counts: &[u64]| counts.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
+        let (n, reference_n) = (total(current), total(reference));
+        let reason = if n == 0 || reference_n == 0 { "empty" } else { "one_bin" };
+        let base = ColumnDrift {
+            n,
+            reference_n,
+            bins: reference.len() as u64,
+            bins_hash: format!("{hash:08x}"),
+            reason: (n == 0 || reference_n == 0).then_some("empty"),
+            ..self
+        };
+        let Some(table) = Contingency::new(reference, current) else {
+            let undefined = Measure::undefined(reason);
+            let [psi, jensen_shannon, hellinger, l_infinity, chi2] = [undefined; 5];
+            return ColumnDrift { psi, jensen_shannon, hellinger, l_infinity, chi2, ..base };
+        };
+        ColumnDrift {
+            psi: Measure::noisy(table.psi()),
+            jensen_shannon: Measure::noisy(table.jensen_shannon()),
+            hellinger: Measure::noisy(table.hellinger()),
+            l_infinity: Measure::noisy(table.l_infinity()),
+            chi2: match table.chi2() {
+                Some(chi2) => Measure { p: Some(chi2.p), ..Measure::of(chi2.statistic) },
+                None => Measure::undefined("too_few"),
+            },
+            ..base
+        }
+    }
+}
+
+fn numerical(
+    of: ColumnKind,
+    name: &str,
+    column: Option<&Column>,
+    moment: &Moment,
+    above: impl Fn(usize) -> Vec<u64>,
+    mut sample: Vec<f64>,
+) -> ColumnDrift {
+    let Some((column, reference)) = column.and_then(|column| Some((column, column.as_numerical()?))) else {
+        return nothing(of, name, "no_reference");
+    };
+    if reference.edges.is_empty() {
+        return ColumnDrift { missing: missing(column, moment), ..nothing(of, name, "empty") };
+    }
+    let in_bins = moment.n + moment.inf;
+    let counts = between(in_bins, &above(reference.edges.len()));
+    let out_of_range = counts[0] + counts[counts.len() - 1];
+    sample.sort_unstable_by(f64::total_cmp);
+    let hash = hash(reference.edges.iter());
+    let (ks, w1) = distances(reference, &column.moment, &sample);
+    ColumnDrift { ks, w1, missing: missing(column, moment), out_of_range: Some(out_of_range), ..nothing(of, name, "") }
+        .with_counts(&inner(&reference.counts), &inner(&counts), hash)
+}
+
+/// How many of `all` lie in each bin, from how many lie above each edge.
+fn between(all: u64, above: &[u64]) -> Vec<u64> {
+    let at_least: Vec<u64> = [all].iter().chain(above).chain(&[0]).copied().collect();
+    at_least.windows(2).map(|pair| pair[0].saturating_sub(pair[1])).collect()
+}
+
+/// The bins between the extremes; what lies outside belongs to the nearest. Of a constant column the outer bins are all there is to
+/// tell a change by, and stay.
+fn inner(counts: &[u64]) -> Vec<u64> {
+    if counts.len() < 4 {
+        return counts.to_vec();
+    }
+    let (last, mut inner) = (counts.len() - 1, counts[1..counts.len() - 1].to_vec());
+    inner[0] += counts[0];
+    inner[last - 2] += counts[last];
+    inner
+}
+
+/// `sample` ascends.
+fn distances(reference: &Numerical, moment: &Moment, sample: &[f64]) -> (Measure, Measure) {
+    let Some(distance) = reference.steps.distance(sample) else {
+        return (Measure::undefined("not_sampled"), Measure::undefined("not_sampled"));
+    };
+    let (n, m) = (sample.len() as f64, reference.counts.iter().sum::<u64>() as f64);
+    let ks = Measure { p: Some(kolmogorov_p(distance.ks, n, m)), ..Measure::of(distance.ks) };
+    let deviation = moment.std().filter(|std| std.is_finite() && *std > 0.0);
+    let w1 = deviation.map_or(Measure::undefined("constant_reference"), |deviation| {
+        // Of whichever is wider: an outlier that strays by chance widens its own side.
+        let spread = reference.steps.spread().max(spread(sample.iter().map(|x| (*x, 1.0 / n))));
+        let scale = spread * (1.0 / n + 1.0 / m).sqrt();
+        let z = (distance.w1 - FRAC_2_PI.sqrt() * scale) / ((1.0 - FRAC_2_PI).sqrt() * scale);
+        Measure { z: Some(z).filter(|z| z.is_finite()), ..Measure::of(distance.w1 / deviation) }
+    });
+    (ks, w1)
+}
+
+/// Values that the reference does not know share a bin.
+fn categorical(name: &str, column: Option<&Column>, moment: &Moment, categories: &Categories) -> ColumnDrift {
+    let Some((column, reference)) = column.and_then(|column| Some((column, column.as_categorical()?))) else {
+        return nothing(ColumnKind::Feature, name, "no_reference");
+    };
+    let mut current = vec![0; reference.values.len() + 1];
+    for (value, count) in categories.iter() {
+        let known = reference.values.binary_search_by(|(known, _)| known.total_cmp(&value));
+        current[known.unwrap_or(reference.values.len())] += count;
+    }
+    current[reference.values.len()] += categories.other();
+    let counts: Vec<u64> = reference.values.iter().map(|(_, n)| *n).chain([reference.other]).collect();
+    let undefined = Measure::undefined("categorical");
+    ColumnDrift {
+        ks: undefined,
+        w1: undefined,
+        missing: missing(column, moment),
+        ..nothing(ColumnKind::Feature, name, "")
+    }
+    .with_counts(&counts, &current, hash(reference.values.iter().map(|(value, _)| value)))
+}
+
+/// By name: a class that the reference does not know shares a bin with others such.
+fn classes(of: ColumnKind, names: &[String], counts: &[u64], reference: &[(String, u64)]) -> ColumnDrift {
+    if reference.is_empty() {
+        return nothing(of, "", "no_reference");
+    }
+    let mut current = vec![0; reference.len()];
+    let mut unknown = 0;
+    for (name, count) in names.iter().zip(counts) {
+        match reference.iter().position(|(known, _)| known == name) {
+            Some(at) => current[at] += count,
+            None => unknown += count,
+        }
+    }
+    let mut known: Vec<u64> = reference.iter().map(|(_, n)| *n).collect();
+    if unknown > 0 {
+        current.push(unknown);
+        known.push(0);
+    }
+    let undefined = Measure::undefined("categorical");
+    let hash =
+        crc32c::crc32c(reference.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("\0").as_bytes());
+    ColumnDrift { ks: undefined, w1: undefined, missing: undefined, ..nothing(of, "", "") }
+        .with_counts(&known, &current, hash)
+}
+
+/// The difference of the shares of NaN.
+fn missing(column: &Column, moment: &Moment) -> Measure {
+    let (rows, then) = (moment.n + moment.nan + moment.inf, column.rows());
+    if rows == 0 || then == 0 {
+        return Measure::undefined("empty");
+    }
+    let share = moment.nan as f64 / rows as f64 - column.moment.nan as f64 / then as f64;
+    let z = two_proportion_z(moment.nan, rows, column.moment.nan, then).unwrap_or(0.0);
+    Measure { z: Some(z), p: Some(normal_p(z)), ..Measure::of(share) }
+}
+
+fn hash<'a>(values: impl Iterator<Item = &'a f64>) -> u32 {
+    values.fold(0, |crc, value| crc32c::crc32c_append(crc, &value.to_le_bytes()))
+}

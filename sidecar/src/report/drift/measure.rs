@@ -1,0 +1,129 @@
+//! What a measure of distance says, and from when on it counts.
+
+use crate::stats::Noisy;
+use serde::{Deserialize, Serialize};
+
+/// What a measure says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named by themselves")]
+pub enum Verdict {
+    Ok,
+    Warn,
+    Alert,
+}
+
+/// A value with what makes it believable: z above chance, p, and q among all columns of the report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct Measure {
+    pub value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub z: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+/// From which value on a measure warns, and from which it alerts.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Levels {
+    /// None: never.
+    pub warn: Option<f64>,
+    /// None: never.
+    pub alert: Option<f64>,
+}
+
+/// When a measure counts as drift: its effect must be large, and chance must be excluded.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DriftSettings {
+    /// Columns with fewer values have no verdict.
+    pub min_rows: u64,
+    /// Deviations above chance from which on an effect is believed.
+    pub z: f64,
+    /// False discovery rate up to which a p-value is believed.
+    pub fdr: f64,
+    /// Population stability index.
+    pub psi: Levels,
+    /// Jensen-Shannon distance.
+    pub jensen_shannon: Levels,
+    /// Hellinger distance.
+    pub hellinger: Levels,
+    /// Largest difference of a bin's share.
+    pub l_infinity: Levels,
+    /// Kolmogorov-Smirnov distance.
+    pub ks: Levels,
+    /// Wasserstein distance in deviations of the reference.
+    pub w1: Levels,
+    /// Difference of the shares of missing values.
+    pub missing: Levels,
+    /// Distance of an embedding's centroid in deviations of the reference's vectors.
+    pub embedding: Levels,
+    /// Share of drifted features.
+    pub drifted_share: Levels,
+}
+
+impl Default for DriftSettings {
+    fn default() -> DriftSettings {
+        let levels = |warn, alert| Levels { warn, alert };
+        DriftSettings {
+            min_rows: 30,
+            z: 5.0,
+            fdr: 0.01,
+            psi: levels(Some(0.1), Some(0.25)),
+            jensen_shannon: levels(Some(0.1), Some(0.3)),
+            hellinger: levels(Some(0.15), None),
+            l_infinity: levels(Some(0.1), None),
+            ks: levels(None, Some(0.1)),
+            w1: levels(Some(0.1), None),
+            missing: levels(None, Some(0.02)),
+            embedding: levels(Some(0.1), Some(0.5)),
+            drifted_share: levels(None, Some(0.3)),
+        }
+    }
+}
+
+impl Levels {
+    fn verdict(&self, value: f64, believed: bool) -> Verdict {
+        let over = |level: Option<f64>| believed && level.is_some_and(|level| value > level);
+        if over(self.alert) {
+            Verdict::Alert
+        } else if over(self.warn) {
+            Verdict::Warn
+        } else {
+            Verdict::Ok
+        }
+    }
+}
+
+impl Measure {
+    /// Without a value, for `reason`.
+    pub fn undefined(reason: &'static str) -> Measure {
+        Measure { reason: Some(reason), ..Measure::default() }
+    }
+
+    /// A value, if it is finite.
+    pub fn of(value: f64) -> Measure {
+        match value.is_finite() {
+            true => Measure { value: Some(value), ..Measure::default() },
+            false => Measure::undefined("overflow"),
+        }
+    }
+
+    /// A value with its z.
+    pub fn noisy(noisy: Noisy) -> Measure {
+        Measure { z: Some(noisy.z), ..Measure::of(noisy.value) }
+    }
+
+    /// Large enough by its levels, and `believed`.
+    pub fn judge(&mut self, levels: &Levels, believed: impl Fn(&Measure) -> bool) {
+        self.verdict = self.value.map(|value| levels.verdict(value.abs(), believed(self)));
+    }
+}

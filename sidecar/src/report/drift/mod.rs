@@ -1,0 +1,279 @@
+//! How far a period is from its reference: every column, by every measure, each with what chance alone would give.
+
+mod columns;
+mod embeddings;
+mod measure;
+
+pub use embeddings::EmbeddingDrift;
+pub use measure::{DriftSettings, Levels, Measure, Verdict};
+
+use crate::profile::Profile;
+use crate::reference::Reference;
+use crate::stats::benjamini_hochberg;
+use serde::Serialize;
+
+/// How empty bins are dealt with in PSI.
+const ZERO_POLICY: &str = "half a count is added to every bin on both sides";
+
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct Drift {
+    pub reference: String,
+    pub reference_rows: u64,
+    pub zero_policy: &'static str,
+    pub monitored: u64,
+    pub drifted: u64,
+    pub drifted_share: Measure,
+    pub verdict: Option<Verdict>,
+    pub columns: Vec<ColumnDrift>,
+    pub embeddings: Vec<EmbeddingDrift>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct ColumnDrift {
+    pub of: ColumnKind,
+    pub name: String,
+    pub n: u64,
+    pub reference_n: u64,
+    pub bins: u64,
+    pub bins_hash: String,
+    pub out_of_range: Option<u64>,
+    pub psi: Measure,
+    pub jensen_shannon: Measure,
+    pub hellinger: Measure,
+    pub l_infinity: Measure,
+    pub chi2: Measure,
+    pub ks: Measure,
+    pub w1: Measure,
+    pub missing: Measure,
+    pub verdict: Option<Verdict>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named by themselves")]
+pub enum ColumnKind {
+    PredictedClass,
+    ActualClass,
+    Confidence,
+    Margin,
+    Probability,
+    Output,
+    Feature,
+}
+
+impl ColumnKind {
+    /// As reports spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ColumnKind::PredictedClass => "predicted_class",
+            ColumnKind::ActualClass => "actual_class",
+            ColumnKind::Confidence => "confidence",
+            ColumnKind::Margin => "margin",
+            ColumnKind::Probability => "probability",
+            ColumnKind::Output => "output",
+            ColumnKind::Feature => "feature",
+        }
+    }
+}
+
+/// Of a period whose rows were counted in the reference's bins.
+pub(super) fn drift(profile: &Profile, reference: &Reference, settings: &DriftSettings) -> Drift {
+    let mut columns = columns::columns(profile, reference);
+    fill_q(&mut columns, |column| &mut column.ks);
+    fill_q(&mut columns, |column| &mut column.chi2);
+    columns.iter_mut().for_each(|column| judge(column, settings));
+    let features = || columns.iter().filter(|column| column.of == ColumnKind::Feature);
+    let monitored = features().filter(|column| column.verdict.is_some()).count() as u64;
+    let drifted = features().filter(|column| column.verdict > Some(Verdict::Ok)).count() as u64;
+    let mut drifted_share = match monitored {
+        0 => Measure::undefined("too_few"),
+        _ => Measure::of(drifted as f64 / monitored as f64),
+    };
+    drifted_share.judge(&settings.drifted_share, |_| true);
+    Drift {
+        reference: reference.id(),
+        reference_rows: reference.rows,
+        zero_policy: ZERO_POLICY,
+        monitored,
+        drifted,
+        verdict: columns.iter().filter_map(|column| column.verdict).chain(drifted_share.verdict).max(),
+        drifted_share,
+        embeddings: embeddings::embeddings(profile, reference, settings),
+        columns,
+    }
+}
+
+impl ColumnDrift {
+    /// An upper bound of its memory.
+    pub(super) fn bytes(&self) -> u64 {
+        super::DRIFT_BYTES + self.name.len() as u64
+    }
+
+    /// The measure with the worst verdict, and its name; of several the first.
+    pub fn worst(&self) -> (&'static str, Measure) {
+        let measures = [
+            ("psi", self.psi),
+            ("ks", self.ks),
+            ("w1", self.w1),
+            ("missing", self.missing),
+            ("jensen_shannon", self.jensen_shannon),
+            ("hellinger", self.hellinger),
+            ("l_infinity", self.l_infinity),
+        ];
+        let worse =
+            |a: (&'static str, Measure), b: (&'static str, Measure)| if b.1.verdict > a.1.verdict { b } else { a };
+        measures.into_iter().reduce(worse).expect("seven measures")
+    }
+}
+
+/// Among all columns that have a p-value.
+fn fill_q(columns: &mut [ColumnDrift], measure: impl Fn(&mut ColumnDrift) -> &mut Measure) {
+    let mut tested: Vec<&mut Measure> = columns.iter_mut().map(measure).filter(|measure| measure.p.is_some()).collect();
+    let p: Vec<f64> = tested.iter().filter_map(|measure| measure.p).collect();
+    tested.iter_mut().zip(benjamini_hochberg(&p)).for_each(|(measure, q)| measure.q = Some(q));
+}
+
+/// χ² has a verdict, but no effect size: with enough rows it finds any difference, so the column's verdict is without it.
+fn judge(column: &mut ColumnDrift, settings: &DriftSettings) {
+    if column.n < settings.min_rows || column.reference_n < settings.min_rows {
+        column.reason = column.reason.filter(|reason| !reason.is_empty()).or(Some("too_few"));
+        return;
+    }
+    column.reason = None;
+    let by_z = |measure: &Measure| measure.z.is_some_and(|z| z.abs() >= settings.z);
+    let by_q = |measure: &Measure| measure.q.is_some_and(|q| q < settings.fdr);
+    column.psi.judge(&settings.psi, by_z);
+    column.jensen_shannon.judge(&settings.jensen_shannon, by_z);
+    column.hellinger.judge(&settings.hellinger, by_z);
+    column.l_infinity.judge(&settings.l_infinity, by_z);
+    column.w1.judge(&settings.w1, by_z);
+    column.missing.judge(&settings.missing, by_z);
+    column.ks.judge(&settings.ks, by_q);
+    column.chi2.judge(&Levels { warn: Some(0.0), alert: None }, by_q);
+    column.verdict = column.worst().1.verdict;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Feature, Rows, Spec};
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+    use std::sync::Arc;
+
+    const FEATURES: [(&str, bool); 4] = [("level", false), ("plan", true), ("constant", false), ("gaps", false)];
+
+    fn spec() -> Arc<Spec> {
+        let features = FEATURES.map(|(name, categorical)| Feature { name: name.into(), categorical }).to_vec();
+        let classes = ["no", "yes"].map(String::from).to_vec();
+        Arc::new(Spec { model: "m".into(), threshold: 0.5, classes, features, ..Spec::default() })
+    }
+
+    /// Equidistributed in [0, 1), another sequence for each `step`.
+    fn noise(i: usize, step: f64) -> f64 {
+        (i as f64 * step).fract()
+    }
+
+    /// As in the reference.
+    fn usual(i: usize) -> [f64; 4] {
+        let gap = if i.is_multiple_of(10) { f64::NAN } else { noise(i, 0.569_840_29) };
+        [noise(i, 0.754_877_666), (i % 4) as f64, 5.0, gap]
+    }
+
+    fn fed(mut profile: Profile, rows: usize, row: impl Fn(usize) -> [f64; 4]) -> Profile {
+        for i in 0..rows {
+            let (p, features) = (noise(i, 0.618_033_98), row(i));
+            let proba = [1.0 - p, p];
+            profile.update(&Rows {
+                count: 1,
+                probabilities: Some(Columns::F64(ArrayView2::from_shape((1, 2), &proba).unwrap())),
+                features: Some(Columns::F64(ArrayView2::from_shape((1, 4), &features).unwrap())),
+                labels: None,
+                segments: None,
+            });
+        }
+        profile
+    }
+
+    fn against_usual(rows: usize, row: impl Fn(usize) -> [f64; 4]) -> Drift {
+        let reference = Reference::of(&fed(Profile::new(spec(), 10_000, 1), 5_000, usual));
+        let frozen = reference.frozen(&spec());
+        let profile = fed(Profile::new(spec(), 10_000, 2).counting_in(Some(&frozen)), rows, row);
+        drift(&profile, &reference, &DriftSettings::default())
+    }
+
+    fn feature<'a>(drift: &'a Drift, name: &str) -> &'a ColumnDrift {
+        drift.columns.iter().find(|column| column.of == ColumnKind::Feature && column.name == name).unwrap()
+    }
+
+    #[test]
+    fn what_is_as_usual_does_not_drift() {
+        let drift = against_usual(1000, usual);
+        assert_eq!((drift.verdict, drift.monitored, drift.drifted), (Some(Verdict::Ok), 4, 0), "{drift:#?}");
+        assert_eq!(feature(&drift, "level").out_of_range, Some(0));
+        assert_eq!(drift.columns.len(), 4 + 2 + 4);
+        let actual = drift.columns.iter().find(|column| column.of == ColumnKind::ActualClass).unwrap();
+        assert_eq!((actual.verdict, actual.reason), (None, Some("no_reference")), "there were no labels");
+    }
+
+    #[test]
+    fn a_shifted_feature_is_found_by_every_measure_and_no_other_is() {
+        let drift = against_usual(1000, |i| {
+            let [level, others @ ..] = usual(i);
+            [[level + 0.5].as_slice(), &others].concat().try_into().unwrap()
+        });
+        let level = feature(&drift, "level");
+        assert_eq!((level.verdict, drift.drifted), (Some(Verdict::Alert), 1), "{level:#?}");
+        for measure in
+            [level.psi, level.jensen_shannon, level.hellinger, level.l_infinity, level.w1, level.ks, level.chi2]
+        {
+            assert!(measure.verdict > Some(Verdict::Ok), "{measure:?}");
+        }
+        let deviation = (1.0f64 / 12.0).sqrt();
+        assert!(
+            (level.w1.value.unwrap() - 0.5 / deviation).abs() < 0.02 && (level.ks.value.unwrap() - 0.5).abs() < 0.01
+        );
+        assert!(level.out_of_range.unwrap().abs_diff(500) < 5, "half of it lies above the reference's largest");
+    }
+
+    #[test]
+    fn a_new_category_a_changed_constant_and_more_gaps_are_found() {
+        let drift = against_usual(1000, |i| {
+            let [level, plan, _, gap] = usual(i);
+            [level, if i % 3 == 0 { 99.0 } else { plan }, 6.0, if i % 5 == 0 { f64::NAN } else { gap }]
+        });
+        for name in ["plan", "constant", "gaps"] {
+            assert_eq!(feature(&drift, name).verdict, Some(Verdict::Alert), "{name}: {:#?}", feature(&drift, name));
+        }
+        assert_eq!(feature(&drift, "constant").w1.reason, Some("constant_reference"));
+        assert!((feature(&drift, "gaps").missing.value.unwrap() - 0.1).abs() < 0.02);
+        assert_eq!((drift.drifted, drift.drifted_share.verdict), (3, Some(Verdict::Alert)));
+    }
+
+    #[test]
+    fn few_rows_are_measured_and_not_judged() {
+        let drift = against_usual(20, |_| [9.0; 4]);
+        assert_eq!((drift.verdict, drift.monitored), (None, 0));
+        assert!(feature(&drift, "level").psi.value.unwrap() > 1.0);
+        assert_eq!(feature(&drift, "level").reason, Some("too_few"));
+        assert_eq!(against_usual(0, usual).verdict, None);
+    }
+
+    #[test]
+    fn a_column_that_the_reference_does_not_know_says_so() {
+        let reference = Reference::of(&fed(Profile::new(spec(), 100, 1), 200, usual));
+        let mut other = (*spec()).clone();
+        other.features[0].name = "new".into();
+        other.features[1].categorical = false;
+        let other = Arc::new(other);
+        let profile = Profile::new(other.clone(), 100, 1).counting_in(Some(&reference.frozen(&other)));
+        let drift = drift(&fed(profile, 100, usual), &reference, &DriftSettings::default());
+        let reasons: Vec<_> = ["new", "plan"].map(|name| feature(&drift, name).reason).to_vec();
+        assert_eq!(reasons, [Some("no_reference"); 2]);
+    }
+}
