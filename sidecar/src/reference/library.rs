@@ -29,6 +29,8 @@ pub struct LibraryError {
 #[derive(Clone, Debug, Default)]
 pub struct Library {
     references: BTreeMap<(String, String), Arc<Reference>>,
+    /// Which file each came from.
+    files: BTreeMap<PathBuf, Arc<Reference>>,
     /// Of all files together.
     pub bytes: u64,
     /// Files that are no references, by reason.
@@ -52,18 +54,27 @@ impl Library {
         self.references.is_empty()
     }
 
-    fn add(&mut self, path: &Path, loaded: Result<Reference, FileError>) {
-        match loaded {
-            Ok(reference) => {
-                let (model, version) = (reference.model.clone(), reference.version.clone());
+    /// A file that is no reference now, but was one, is being replaced or is damaged: what it said still counts.
+    fn add(&mut self, path: &Path, loaded: Result<Reference, FileError>, before: &Library) {
+        let reference = match (loaded, before.files.get(path)) {
+            (Ok(reference), Some(known)) if known.id() == reference.id() => Some(known.clone()),
+            (Ok(reference), _) => {
+                let (model, version) = (&reference.model, &reference.version);
                 info!(file = ?path, model, version, id = reference.id(), rows = reference.rows, "reference");
-                if self.references.insert((model, version), Arc::new(reference)).is_some() {
-                    warn!(file = ?path, "replaces another reference of the same model and version in this directory");
-                }
+                Some(Arc::new(reference))
             }
-            Err(why) => {
+            (Err(why), known) => {
                 *self.refused.entry(why.reason()).or_default() += 1;
-                warn!(file = ?path, %why, "not a reference");
+                let instead = known.map_or("there is none", |_| "what it said before still counts");
+                warn!(file = ?path, %why, instead, "not a reference");
+                known.cloned()
+            }
+        };
+        if let Some(reference) = reference {
+            self.files.insert(path.to_owned(), reference.clone());
+            let key = (reference.model.clone(), reference.version.clone());
+            if self.references.insert(key, reference).is_some() {
+                warn!(file = ?path, "replaces another reference of the same model and version in this directory");
             }
         }
     }
@@ -84,10 +95,11 @@ impl Watch {
     /// Reads the directory once, then watches it.
     pub fn start(dir: PathBuf) -> Result<(Library, Watch), LibraryError> {
         let stamps = stamps(&dir).map_err(|source| LibraryError { dir: dir.clone(), source })?;
-        let library = read(&stamps);
+        let library = read(&stamps, &Library::default());
         let (send, changed) = bounded(1);
         let (stop, stopped) = bounded(0);
-        let work = move || watch(&dir, stamps, &send, &stopped);
+        let first = library.clone();
+        let work = move || watch(&dir, stamps, first, &send, &stopped);
         let thread = thread::Builder::new().name("references".into()).spawn(work);
         thread.map_err(|source| LibraryError { dir: PathBuf::new(), source })?;
         Ok((library, Watch { changed, _stop: stop }))
@@ -99,12 +111,13 @@ impl Watch {
     }
 }
 
-fn watch(dir: &Path, mut known: Vec<Stamp>, send: &Sender<Library>, stopped: &Receiver<()>) {
+fn watch(dir: &Path, mut known: Vec<Stamp>, mut library: Library, send: &Sender<Library>, stopped: &Receiver<()>) {
     let mut unreadable = false;
     while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
         match stamps(dir) {
             Ok(now) if now != known => {
-                if send.send(read(&now)).is_err() {
+                library = read(&now, &library);
+                if send.send(library.clone()).is_err() {
                     return;
                 }
                 (known, unreadable) = (now, false);
@@ -137,9 +150,9 @@ fn stamps(dir: &Path) -> io::Result<Vec<Stamp>> {
     Ok(stamps)
 }
 
-fn read(stamps: &[Stamp]) -> Library {
+fn read(stamps: &[Stamp], before: &Library) -> Library {
     let mut library = Library::default();
-    stamps.iter().for_each(|(path, ..)| library.add(path, Reference::load(path)));
+    stamps.iter().for_each(|(path, ..)| library.add(path, Reference::load(path), before));
     library.bytes = stamps.iter().map(|(_, bytes, _)| bytes.min(&MOST_BYTES)).sum();
     library
 }
