@@ -1,7 +1,7 @@
 //! How fast are the statistics, against the least that they could cost or the obvious way to compute them?
 //!
 //! ```text
-//! cargo bench --bench stats        # or: make bench-stats
+//! cargo bench --bench stats        # or: make bench-stats; a part of it: cargo bench --bench stats -- moments
 //! ```
 //!
 //! - moments, 64 MiB: against reading the same buffer only (a sum in 16 lanes). In L2 (256 KiB, again and again): against Welford's
@@ -36,10 +36,14 @@ fn main() {
     bench::pin();
     println!("| statistic | of | yardstick | its ns | ns | × |");
     println!("| --- | --- | --- | ---: | ---: | ---: |");
-    moments();
-    predictions();
-    sample();
-    quantiles();
+    let chosen = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
+    let parts: [(&str, fn()); 4] =
+        [("moments", moments), ("predictions", predictions), ("sample", sample), ("quantiles", quantiles)];
+    for (name, measure) in parts {
+        if chosen.as_deref().is_none_or(|chosen| chosen == name) {
+            measure();
+        }
+    }
 }
 
 /* ---- moments ---- */
