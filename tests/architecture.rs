@@ -99,10 +99,13 @@ fn the_check_sees_arrows() {
 }
 
 #[test]
-fn unsafe_stands_in_two_files_of_the_ring_only() {
+fn unsafe_stands_in_two_files_of_the_ring_and_in_the_dispatch_of_stats_only() {
     for (file, text) in house() {
         let has_unsafe = text.lines().any(|line| line.split("//").next().unwrap().contains("unsafe "));
-        assert!(!has_unsafe || ["ring/segment.rs", "ring/fault.rs"].contains(&file.as_str()), "{file} has unsafe code");
+        assert!(
+            !has_unsafe || ["ring/segment.rs", "ring/fault.rs", "stats/dispatch.rs"].contains(&file.as_str()),
+            "{file} has unsafe code"
+        );
     }
 }
 

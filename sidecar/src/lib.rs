@@ -4,8 +4,8 @@
 //! ring ─► pipeline ─► period ─► profile ─► report ─► sink
 //! ```
 //!
-//! - [`ring`]: finds rings, distrusts and then maps them, hands out records in place. The only `unsafe`.
-//! - [`stats`]: pure accumulators and functions over slices and views. Never meets `ring`.
+//! - [`ring`]: finds rings, distrusts and then maps them, hands out records in place. All the `unsafe` but for one file.
+//! - [`stats`]: pure accumulators and functions over slices and views. Never meets `ring`. `stats/dispatch.rs` has the other `unsafe`.
 //! - [`period`]: when a period opens and closes.
 //! - [`profile`]: everything known about one model over one period.
 //! - [`reference`]: the profile others are compared with, and the directory it lies in.

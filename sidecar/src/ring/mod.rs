@@ -1,6 +1,6 @@
 //! The ring: finding ring files, distrusting and then mapping them, and reading their records in place.
 //!
-//! The only room with `unsafe`, all of it in [`segment`] and [`fault`]. It knows nothing of statistics: a [`Batch`] hands out `ndarray` views.
+//! The room with `unsafe`, all of it in [`segment`] and [`fault`]. It knows nothing of statistics: a [`Batch`] hands out `ndarray` views.
 //! `docs/wire-format.md` is the specification.
 
 mod consumer;

@@ -1,13 +1,14 @@
 //! Pure statistics over slices and `ndarray` views: accumulators that merge, and functions of a sample.
 //!
-//! Nothing here reads a clock, draws its own seeds or does I/O. All arithmetic is `f64` on widened inputs.
+//! Nothing here reads a clock, draws its own seeds or does I/O. Sums are `f64` of exactly widened inputs.
 //! `docs/statistics.md` has every formula with its source and error.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bins;
 mod categories;
 mod codes;
+mod dispatch;
 mod distinct;
 mod divergence;
 mod heavy;
@@ -17,6 +18,7 @@ mod predictions;
 mod proportion;
 mod quantiles;
 mod reservoir;
+mod scalar;
 mod significance;
 mod steps;
 mod vectors;
@@ -30,6 +32,7 @@ pub use predictions::{Prediction, Validity, classify};
 pub use proportion::Proportion;
 pub use quantiles::{Quantiles, quantile_sorted};
 pub use reservoir::{Reservoir, RowStore};
+pub use scalar::Scalar;
 pub use significance::{benjamini_hochberg, chi2_p, kolmogorov_p, normal_p, two_proportion_z};
 pub use steps::{Distance, MOST_STEPS, Steps, spread};
 pub use vectors::{Undefined, centroid_shift, norm};
@@ -37,30 +40,6 @@ pub use vectors::{Undefined, centroid_shift, norm};
 use half::{bf16, f16};
 use ndarray::{ArrayView2, Axis, Slice};
 use std::ops::Range;
-
-/// An element of a ring section, widened exactly.
-pub trait Scalar: Copy {
-    /// How far the probabilities of a row may sum from 1: the rounding of a row's worth of this type, at least 1e-3.
-    const SUM_TOLERANCE: f64;
-    /// The same value as `f64`.
-    fn widen(self) -> f64;
-}
-
-macro_rules! scalar {
-    ($type:ty, $tolerance:literal) => {
-        impl Scalar for $type {
-            const SUM_TOLERANCE: f64 = $tolerance;
-            #[inline(always)]
-            fn widen(self) -> f64 {
-                self.into()
-            }
-        }
-    };
-}
-scalar!(f16, 1e-2);
-scalar!(bf16, 5e-2);
-scalar!(f32, 1e-3);
-scalar!(f64, 1e-3);
 
 /// A rows × columns matrix of any element type, row-major without gaps.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,14 @@
 //!
 //! Chan, Golub, LeVeque: Updating Formulae and a Pairwise Algorithm for Computing Sample Variances (1979).
 
-use super::{Columns, Scalar, packed, with_view};
+mod tile;
+
+use super::dispatch::dispatch;
+use super::scalar::{Lane, Scalar};
+use super::{Columns, packed, with_view};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
+use tile::{Block, LANES, Tile};
 
 /// What is known of one column. `n` counts finite values; the others are counted apart and enter nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,16 +59,19 @@ impl Moment {
         self.max = self.max.max(other.max);
     }
 
+    /// Values of any kind.
+    fn rows(&self) -> u64 {
+        self.n + self.nan + self.inf
+    }
+
     /// Standard deviation with ddof 0; `None` without values.
     pub fn std(&self) -> Option<f64> {
         (self.n > 0).then(|| (self.m2 / self.n as f64).sqrt())
     }
 }
 
-/// Columns summed together so that the compiler keeps them in vector registers.
-const LANES: usize = 4;
-/// Bytes of a block of rows: small enough to stay in the first-level cache while its columns are walked.
-const BLOCK_BYTES: usize = 24 << 10;
+/// Bytes of a block of rows: small enough to stay in the second-level cache, with the next one on its way, while its columns are walked.
+const BLOCK_BYTES: usize = 160 << 10;
 const FIRST_FLUSH: u64 = 16;
 const FLUSH: u64 = 4096;
 
@@ -71,54 +79,24 @@ const FLUSH: u64 = 4096;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Moments {
     merged: Vec<Moment>,
-    pending: Vec<Sums>,
+    pending: Pending,
     pending_rows: u64,
-    /// NaN = the column has had no finite value.
-    shifts: Vec<f64>,
     /// Every column has a shift.
     started: bool,
 }
 
-/// Sums of one column since the last merge, about its shift.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Sums {
-    s1: f64,
-    s2: f64,
-    min: f64,
-    max: f64,
-    zero: u64,
-    nan: u64,
-    inf: u64,
-}
-
-impl Sums {
-    const NONE: Sums = Sums { s1: 0.0, s2: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, zero: 0, nan: 0, inf: 0 };
-
-    fn add(&mut self, other: &Sums) {
-        self.s1 += other.s1;
-        self.s2 += other.s2;
-        self.min = self.min.min(other.min);
-        self.max = self.max.max(other.max);
-        self.zero += other.zero;
-        self.nan += other.nan;
-        self.inf += other.inf;
-    }
-
-    fn moment(&self, rows: u64, shift: f64) -> Moment {
-        let n = rows - self.nan - self.inf;
-        let mean_d = if n > 0 { self.s1 / n as f64 } else { 0.0 };
-        Moment {
-            n,
-            nan: self.nan,
-            inf: self.inf,
-            zero: self.zero,
-            mean: if n > 0 { shift + mean_d } else { 0.0 },
-            // Rounding may leave a tiny negative where values are constant; squares of |d| > 1e154 overflow, and say so.
-            m2: if self.s2.is_finite() { (self.s2 - self.s1 * mean_d).max(0.0) } else { f64::INFINITY },
-            min: self.min,
-            max: self.max,
-        }
-    }
+/// Sums of each column since the last merge, about its shift.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Pending {
+    /// NaN = the column has had no finite value.
+    shifts: Vec<f64>,
+    s1: Vec<f64>,
+    s2: Vec<f64>,
+    min: Vec<f64>,
+    max: Vec<f64>,
+    zero: Vec<u64>,
+    nan: Vec<u64>,
+    inf: Vec<u64>,
 }
 
 impl Moments {
@@ -126,16 +104,15 @@ impl Moments {
     pub fn new(columns: usize) -> Moments {
         Moments {
             merged: vec![Moment::NONE; columns],
-            pending: vec![Sums::NONE; columns],
+            pending: Pending::new(vec![f64::NAN; columns]),
             pending_rows: 0,
-            shifts: vec![f64::NAN; columns],
             started: false,
         }
     }
 
     /// Whether it is for matrices of `columns` columns: what comes from a file may not be.
     pub fn fits(&self, columns: usize) -> bool {
-        [self.merged.len(), self.pending.len(), self.shifts.len()] == [columns; 3] && self.pending_rows < FLUSH
+        self.merged.len() == columns && self.pending.fits(columns) && self.pending_rows < FLUSH
     }
 
     /// Adds every row of `matrix`, which has as many columns as `self`.
@@ -150,15 +127,17 @@ impl Moments {
         if columns == 0 || matrix.nrows() == 0 {
             return;
         }
-        let values = packed(matrix);
-        self.start(values, columns);
-        let block_rows = (BLOCK_BYTES / (columns * size_of::<T>())).clamp(1, FLUSH as usize);
-        let mut rest = values;
+        let mut rest = packed(matrix);
+        self.start(rest, columns);
+        let folded = folded_rows(columns, size_of::<T>());
+        let block_rows = (BLOCK_BYTES / (columns * size_of::<T>())).max(1).next_multiple_of(folded);
         while !rest.is_empty() {
             let until_flush = self.flush_at() - self.pending_rows;
             let rows = block_rows.min(rest.len() / columns).min(until_flush as usize);
             let (block, after) = rest.split_at(rows * columns);
-            self.add_block(block, columns);
+            let (folds, single) = block.split_at(rows / folded * folded * columns);
+            dispatch(Block { rows: folds, width: columns * folded, next: after, pending: &mut self.pending });
+            dispatch(Block { rows: single, width: columns, next: after, pending: &mut self.pending });
             self.pending_rows += rows as u64;
             if self.pending_rows == self.flush_at() {
                 self.flush();
@@ -169,9 +148,8 @@ impl Moments {
 
     /// The state after everything added.
     pub fn columns(&self) -> Vec<Moment> {
-        let sums = self.pending.iter().zip(&self.shifts);
-        let pending = sums.map(|(sums, &shift)| sums.moment(self.pending_rows, shift));
         let mut merged = self.merged.clone();
+        let pending = (0..merged.len()).map(|column| self.pending.moment(column, self.pending_rows));
         merged.iter_mut().zip(pending).for_each(|(moment, pending)| moment.merge(&pending));
         merged
     }
@@ -182,90 +160,139 @@ impl Moments {
         if self.started {
             return;
         }
-        for (column, shift) in self.shifts.iter_mut().enumerate().filter(|(_, shift)| shift.is_nan()) {
+        let shifts = &mut self.pending.shifts;
+        for (column, shift) in shifts.iter_mut().enumerate().filter(|(_, shift)| shift.is_nan()) {
             let mut values = values.iter().skip(column).step_by(columns).map(|x| x.widen());
             *shift = values.find(|x| x.is_finite()).unwrap_or(f64::NAN);
         }
-        self.started = !self.shifts.iter().any(|shift| shift.is_nan());
+        self.started = !shifts.iter().any(|shift| shift.is_nan());
     }
 
     fn flush_at(&self) -> u64 {
-        if self.merged.iter().all(|moment| moment.n + moment.nan + moment.inf == 0) { FIRST_FLUSH } else { FLUSH }
+        if self.merged[0].rows() == 0 { FIRST_FLUSH } else { FLUSH }
     }
 
     fn flush(&mut self) {
-        for ((moment, sums), shift) in self.merged.iter_mut().zip(&mut self.pending).zip(&mut self.shifts) {
-            moment.merge(&sums.moment(self.pending_rows, *shift));
-            *sums = Sums::NONE;
+        for (column, moment) in self.merged.iter_mut().enumerate() {
+            moment.merge(&self.pending.moment(column, self.pending_rows));
             if moment.n > 0 {
-                *shift = moment.mean;
+                self.pending.shifts[column] = moment.mean;
             }
         }
+        self.pending.clear();
         self.pending_rows = 0;
     }
+}
 
-    fn add_block<T: Scalar>(&mut self, block: &[T], columns: usize) {
-        let whole = columns - columns % LANES;
-        for first in (0..whole).step_by(LANES) {
-            self.add_lanes::<T, LANES>(block, columns, first);
-        }
-        for column in whole..columns {
-            self.add_lanes::<T, 1>(block, columns, column);
+impl Pending {
+    fn new(shifts: Vec<f64>) -> Pending {
+        let columns = shifts.len();
+        Pending {
+            shifts,
+            s1: vec![0.0; columns],
+            s2: vec![0.0; columns],
+            min: vec![f64::INFINITY; columns],
+            max: vec![f64::NEG_INFINITY; columns],
+            zero: vec![0; columns],
+            nan: vec![0; columns],
+            inf: vec![0; columns],
         }
     }
 
-    /// A non-finite value shows in s2, and only then is the block walked again with care.
-    fn add_lanes<T: Scalar, const W: usize>(&mut self, block: &[T], columns: usize, first: usize) {
-        let shifts: [f64; W] = self.shifts[first..first + W].try_into().expect("W lanes");
-        let sums = sum_finite::<T, W>(block, columns, first, &shifts);
-        for (lane, sums) in sums.iter().enumerate() {
-            let column = first + lane;
-            if sums.s2.is_finite() {
-                self.pending[column].add(sums);
-            } else {
-                self.pending[column].add(&sum_any(block, columns, column, shifts[lane]));
+    /// All but the shifts.
+    fn clear(&mut self) {
+        [&mut self.s1, &mut self.s2].into_iter().for_each(|sums| sums.fill(0.0));
+        [&mut self.zero, &mut self.nan, &mut self.inf].into_iter().for_each(|counts| counts.fill(0));
+        self.min.fill(f64::INFINITY);
+        self.max.fill(f64::NEG_INFINITY);
+    }
+
+    fn fits(&self, columns: usize) -> bool {
+        let floats = [&self.shifts, &self.s1, &self.s2, &self.min, &self.max];
+        let counts = [&self.zero, &self.nan, &self.inf];
+        floats.iter().all(|values| values.len() == columns) && counts.iter().all(|counts| counts.len() == columns)
+    }
+
+    fn moment(&self, column: usize, rows: u64) -> Moment {
+        let [s1, s2] = [self.s1[column], self.s2[column]];
+        let (nan, inf) = (self.nan[column], self.inf[column]);
+        let n = rows.saturating_sub(nan + inf);
+        let mean_d = if n > 0 { s1 / n as f64 } else { 0.0 };
+        Moment {
+            n,
+            nan,
+            inf,
+            zero: self.zero[column],
+            mean: if n > 0 { self.shifts[column] + mean_d } else { 0.0 },
+            // Rounding may leave a tiny negative where values are constant; squares of |d| > 1e154 overflow, and say so.
+            m2: if s2.is_finite() { (s2 - s1 * mean_d).max(0.0) } else { f64::INFINITY },
+            min: self.min[column],
+            max: self.max[column],
+        }
+    }
+
+    /// The shifts of the columns that lanes from `first` are in.
+    #[inline(always)]
+    fn lanes<const W: usize>(&self, first: usize) -> [f64; W] {
+        match self.shifts.get(first..first + W) {
+            Some(shifts) => shifts.try_into().expect("W lanes"),
+            None => {
+                let mut column = first % self.shifts.len();
+                [(); W].map(|()| self.shifts[next(&mut column, self.shifts.len())])
             }
         }
     }
-}
 
-#[inline(always)]
-fn sum_finite<T: Scalar, const W: usize>(block: &[T], columns: usize, first: usize, shifts: &[f64; W]) -> [Sums; W] {
-    let (mut s1, mut s2, mut zero) = ([0.0; W], [0.0; W], [0u64; W]);
-    let (mut min, mut max) = ([f64::INFINITY; W], [f64::NEG_INFINITY; W]);
-    for row in block.chunks_exact(columns) {
-        let row: &[T; W] = row[first..first + W].try_into().expect("W lanes");
+    #[inline(always)]
+    fn add_lanes<L: Lane, const W: usize>(&mut self, first: usize, tile: &Tile<L, W>) {
+        let columns = self.shifts.len();
+        if first + W <= columns {
+            return self.add(first, tile);
+        }
+        let mut column = first % columns;
         for lane in 0..W {
-            let x = row[lane].widen();
-            let d = x - shifts[lane];
-            s1[lane] += d;
-            s2[lane] += d * d;
-            min[lane] = if x < min[lane] { x } else { min[lane] };
-            max[lane] = if x > max[lane] { x } else { max[lane] };
-            zero[lane] += u64::from(x == 0.0);
+            self.add(next(&mut column, columns), &tile.lane(lane));
         }
     }
-    std::array::from_fn(|l| Sums { s1: s1[l], s2: s2[l], min: min[l], max: max[l], zero: zero[l], nan: 0, inf: 0 })
+
+    #[inline(always)]
+    fn add<L: Lane, const W: usize>(&mut self, first: usize, tile: &Tile<L, W>) {
+        let to = first..first + W;
+        self.s1[to.clone()].iter_mut().zip(tile.s1).for_each(|(to, s1)| *to += s1);
+        self.s2[to.clone()].iter_mut().zip(tile.s2).for_each(|(to, s2)| *to += s2);
+        self.min[to.clone()]
+            .iter_mut()
+            .zip(tile.min)
+            .for_each(|(to, x)| *to = if x.into() < *to { x.into() } else { *to });
+        self.max[to.clone()]
+            .iter_mut()
+            .zip(tile.max)
+            .for_each(|(to, x)| *to = if x.into() > *to { x.into() } else { *to });
+        self.zero[to.clone()].iter_mut().zip(tile.zero).for_each(|(to, count)| *to += count.into());
+        self.nan[to.clone()].iter_mut().zip(tile.nan).for_each(|(to, count)| *to += count.into());
+        self.inf[to].iter_mut().zip(tile.inf).for_each(|(to, count)| *to += count.into());
+    }
 }
 
-fn sum_any<T: Scalar>(block: &[T], columns: usize, column: usize, shift: f64) -> Sums {
-    let mut sums = Sums::NONE;
-    for x in block.iter().skip(column).step_by(columns).map(|x| x.widen()) {
-        if x.is_nan() {
-            sums.nan += 1;
-        } else if x.is_infinite() {
-            sums.inf += 1;
-        } else {
-            let d = x - shift;
-            sums.add(&Sums { s1: d, s2: d * d, min: x, max: x, zero: u64::from(x == 0.0), nan: 0, inf: 0 });
-        }
-    }
-    sums
+/// `column`, which becomes the one after it; after the last comes the first.
+#[inline(always)]
+fn next(column: &mut usize, columns: usize) -> usize {
+    let this = *column;
+    *column = if this + 1 == columns { 0 } else { this + 1 };
+    this
+}
+
+/// So many rows are taken as one whose width is a multiple of the lanes, so that no columns are left over, unless a block would hold
+/// too few of those.
+fn folded_rows(columns: usize, value_bytes: usize) -> usize {
+    let folded = LANES >> columns.trailing_zeros().min(LANES.trailing_zeros());
+    if folded * columns * value_bytes <= BLOCK_BYTES / 8 { folded } else { 1 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::dispatch::Kernel;
     use proptest::prelude::*;
 
     /// The obvious way: two passes over one column.
@@ -335,6 +362,35 @@ mod tests {
             let mut left = fed(&values[..at], 1, 7).columns()[0];
             left.merge(&fed(&values[at..], 1, 7).columns()[0]);
             assert_close(&left, &oracle(&values));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn of_f32_equal_the_oracle_at_any_width(columns in 1..140usize, values in proptest::collection::vec(value(), 1..1000)) {
+            let values: Vec<f32> = values.iter().map(|&x| x as f32).collect();
+            let values = &values[..values.len() - values.len() % columns];
+            let mut moments = Moments::new(columns);
+            moments.update_typed(&ArrayView2::from_shape((values.len() / columns, columns), values).unwrap());
+            for (j, got) in moments.columns().iter().enumerate() {
+                let column: Vec<f64> = values.iter().skip(j).step_by(columns).map(|&x| x.into()).collect();
+                assert_close(got, &oracle(&column));
+            }
+        }
+
+        #[test]
+        fn are_the_same_bits_whatever_the_instructions(columns in 1..40usize, values in proptest::collection::vec(value(), 40..900)) {
+            let values: Vec<f32> = values.iter().map(|&x| x as f32).collect();
+            let rows = &values[..values.len() - values.len() % columns];
+            let shifts: Vec<f64> = (0..columns).map(|j| 0.1 * j as f64).collect();
+            let (mut widest, mut plain) = (Pending::new(shifts.clone()), Pending::new(shifts));
+            dispatch(Block { rows, width: columns, next: &[], pending: &mut widest });
+            Kernel::run(Block { rows, width: columns, next: &[], pending: &mut plain });
+            let bits = |sums: &[f64]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&widest.s1), bits(&plain.s1));
+            prop_assert_eq!(bits(&widest.s2), bits(&plain.s2));
+            prop_assert_eq!((&widest.min, &widest.max, &widest.zero), (&plain.min, &plain.max, &plain.zero));
+            prop_assert_eq!((widest.nan, widest.inf), (plain.nan, plain.inf));
         }
     }
 

@@ -1,0 +1,98 @@
+//! What the values of a ring are made of, and what the kernels compute with.
+
+use half::{bf16, f16};
+
+/// An element of a ring section, widened exactly.
+pub trait Scalar: Copy {
+    /// What kernels hold it in.
+    type Lane: Lane;
+    /// How far the probabilities of a row may sum from 1: the rounding of a row's worth of this type, at least 1e-3.
+    const SUM_TOLERANCE: f64;
+    /// The same value.
+    fn lane(self) -> Self::Lane;
+    /// The same value as `f64`.
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        self.lane().into()
+    }
+}
+
+/// f32 or f64.
+pub trait Lane: Copy + PartialOrd + Into<f64> {
+    /// An unsigned integer as wide: counts in lanes as wide as the values' stay in as many registers.
+    type Count: Copy + From<bool> + std::ops::AddAssign + Into<u64>;
+    /// +∞.
+    const INFINITY: Self;
+    /// −∞.
+    const NEG_INFINITY: Self;
+    /// None.
+    const ZERO_COUNT: Self::Count;
+    /// 0 or −0.
+    fn is_zero(self) -> bool;
+    /// Not a number.
+    fn is_nan(self) -> bool;
+}
+
+macro_rules! lane {
+    ($type:ty, $count:ty) => {
+        impl Lane for $type {
+            type Count = $count;
+            const INFINITY: $type = <$type>::INFINITY;
+            const NEG_INFINITY: $type = <$type>::NEG_INFINITY;
+            const ZERO_COUNT: $count = 0;
+            #[inline(always)]
+            fn is_zero(self) -> bool {
+                self == 0.0
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                self.is_nan()
+            }
+        }
+    };
+}
+lane!(f32, u32);
+lane!(f64, u64);
+
+macro_rules! scalar {
+    ($type:ty, $lane:ty, $tolerance:literal, $widen:expr) => {
+        impl Scalar for $type {
+            type Lane = $lane;
+            const SUM_TOLERANCE: f64 = $tolerance;
+            #[inline(always)]
+            fn lane(self) -> $lane {
+                $widen(self)
+            }
+        }
+    };
+}
+scalar!(f16, f32, 1e-2, widen_f16);
+scalar!(bf16, f32, 5e-2, |x: bf16| f32::from_bits(u32::from(x.to_bits()) << 16));
+scalar!(f32, f32, 1e-3, |x| x);
+scalar!(f64, f64, 1e-3, |x| x);
+
+/// Without a branch, unlike `half`'s, so that it goes in lanes: exponent and fraction into their places, the difference of the two
+/// biases by a product, which is exact for denormal numbers too.
+#[inline(always)]
+fn widen_f16(x: f16) -> f32 {
+    const BIASES: f32 = f32::from_bits((127 + 127 - 15) << 23);
+    const BEYOND_F16: f32 = 65536.0;
+    let bits = u32::from(x.to_bits());
+    let scaled = f32::from_bits((bits & 0x7fff) << 13) * BIASES;
+    let infinite_or_nan = if scaled >= BEYOND_F16 { f32::INFINITY.to_bits() } else { 0 };
+    f32::from_bits(scaled.to_bits() | infinite_or_nan | (bits & 0x8000) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_is_widened_to_itself() {
+        for bits in 0..=u16::MAX {
+            let (half, brain) = (f16::from_bits(bits), bf16::from_bits(bits));
+            assert!(half.lane().to_bits() == half.to_f32().to_bits() || half.is_nan() && half.lane().is_nan());
+            assert!(brain.lane().to_bits() == brain.to_f32().to_bits() || brain.is_nan() && brain.lane().is_nan());
+        }
+    }
+}
