@@ -6,35 +6,49 @@
 #![deny(unsafe_code)]
 
 mod bins;
+mod calibration;
 mod categories;
 mod codes;
 mod dispatch;
 mod distinct;
 mod divergence;
+mod errors;
+mod estimates;
 mod heavy;
 mod moments;
 mod outcomes;
 mod predictions;
 mod proportion;
 mod quantiles;
+mod ranking;
+mod reliability;
 mod reservoir;
 mod scalar;
+mod scoring;
 mod significance;
 mod steps;
+mod thresholds;
 mod vectors;
 
 pub use bins::{BinCounts, Edges, MOST_EDGES};
+pub use calibration::{Calibration, Isotonic, MOST_KNOTS};
 pub use categories::{Categories, Distinct, Frequent, MOST_CATEGORIES};
 pub use divergence::{Chi2, Contingency, Noisy};
+pub use errors::Errors;
+pub use estimates::{ClassEstimate, Estimates};
 pub use moments::{Moment, Moments};
 pub use outcomes::{Averages, ClassOutcomes, MOST_CONFUSED, Outcomes, sole};
 pub use predictions::{Prediction, Validity, classify};
 pub use proportion::Proportion;
 pub use quantiles::{Quantiles, quantile_sorted};
+pub use ranking::{Binned, MOST_RANKED, Ranked, Ranking, SCORE_BINS};
+pub use reliability::{CalibrationError, Reliability, ReliabilityBin};
 pub use reservoir::{Reservoir, RowStore};
 pub use scalar::Scalar;
+pub use scoring::Scoring;
 pub use significance::{benjamini_hochberg, chi2_p, kolmogorov_p, normal_p, two_proportion_z};
 pub use steps::{Distance, MOST_STEPS, Steps, spread};
+pub use thresholds::{Thresholded, accuracy_by_difference, confidence_threshold};
 pub use vectors::{Undefined, centroid_shift, norm};
 
 use half::{bf16, f16};

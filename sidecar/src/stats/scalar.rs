@@ -8,6 +8,8 @@ pub trait Scalar: Copy {
     type Lane: Lane;
     /// How far the probabilities of a row may sum from 1: the rounding of a row's worth of this type, at least 1e-3.
     const SUM_TOLERANCE: f64;
+    /// From 1 to the next value.
+    const EPSILON: f64;
     /// The same value.
     fn lane(self) -> Self::Lane;
     /// The same value as `f64`.
@@ -55,10 +57,11 @@ lane!(f32, u32);
 lane!(f64, u64);
 
 macro_rules! scalar {
-    ($type:ty, $lane:ty, $tolerance:literal, $widen:expr) => {
+    ($type:ty, $lane:ty, $tolerance:literal, $epsilon:expr, $widen:expr) => {
         impl Scalar for $type {
             type Lane = $lane;
             const SUM_TOLERANCE: f64 = $tolerance;
+            const EPSILON: f64 = $epsilon;
             #[inline(always)]
             fn lane(self) -> $lane {
                 $widen(self)
@@ -66,10 +69,10 @@ macro_rules! scalar {
         }
     };
 }
-scalar!(f16, f32, 1e-2, widen_f16);
-scalar!(bf16, f32, 5e-2, |x: bf16| f32::from_bits(u32::from(x.to_bits()) << 16));
-scalar!(f32, f32, 1e-3, |x| x);
-scalar!(f64, f64, 1e-3, |x| x);
+scalar!(f16, f32, 1e-2, f16::EPSILON.to_f64_const(), widen_f16);
+scalar!(bf16, f32, 5e-2, bf16::EPSILON.to_f64_const(), |x: bf16| f32::from_bits(u32::from(x.to_bits()) << 16));
+scalar!(f32, f32, 1e-3, f32::EPSILON as f64, |x| x);
+scalar!(f64, f64, 1e-3, f64::EPSILON, |x| x);
 
 /// Without a branch, unlike `half`'s, so that it goes in lanes: exponent and fraction into their places, the difference of the two
 /// biases by a product, which is exact for denormal numbers too.
