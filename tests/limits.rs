@@ -83,7 +83,7 @@ fn who_asks_for_too_much_is_refused_by_the_name_of_the_limit() {
         ("max_ring_bytes", "max_ring_bytes = 100_000", |dir| open(dir, &Options { ring_bytes: 1 << 18, ..model("b") })),
         ("max_classes", "max_classes = 9", |dir| open(dir, &Options { n_classes: 10, ..model("b") })),
         ("max_features", "max_features = 9", |dir| open(dir, &Options { n_features: 10, ..model("b") })),
-        ("max_profile_bytes", "max_profile_bytes = 400_000", |dir| {
+        ("max_profile_bytes", "max_profile_bytes = 500_000", |dir| {
             let options = Options { n_features: 1500, ring_bytes: 1 << 20, ..model("b") };
             open(dir, &options)
         }),

@@ -2,6 +2,7 @@
 
 mod bins;
 mod embeddings;
+mod estimates;
 mod features;
 mod losses;
 mod predictions;
@@ -13,6 +14,7 @@ mod spec;
 
 pub use bins::{Bins, Frozen};
 pub use embeddings::Embeddings;
+pub use estimates::Estimates;
 pub use features::Features;
 pub use losses::{DROP_REASONS, Losses};
 pub use predictions::{Invalid, Predictions};
@@ -22,7 +24,9 @@ pub use sample::Sample;
 pub use segments::{Segment, Segments};
 pub use spec::{Block, Feature, SegmentBy, Segmentation, Size, Spec};
 
+use crate::stats::Calibration;
 use predictions::Classified;
+use quality::Answers;
 use sample::MOST_CHANGES;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -56,6 +60,8 @@ pub struct Profile {
     pub features: Features,
     /// How right it was.
     pub quality: Quality,
+    /// How right it should be.
+    pub estimates: Estimates,
     /// The rows in the bins of a reference, if there is one.
     pub bins: Option<Bins>,
     /// The answers by segment, where the spec says so.
@@ -78,7 +84,8 @@ impl Profile {
             losses: Losses::default(),
             predictions: Predictions::new(classes),
             features: Features::new(&spec),
-            quality: Quality::new(classes),
+            quality: Quality::new(&spec),
+            estimates: Estimates::new(&spec),
             bins: None,
             segments: spec.segments.map(|_| Segments::new(classes)),
             sample: Sample::new(&spec, reservoir_rows, seed),
@@ -103,7 +110,8 @@ impl Profile {
         let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
         let slots = reservoir_rows.saturating_mul(2 * size_of::<u32>() as u64);
         let exact = (columns + 2 * size.embeddings + 2) * COLUMN + size.categorical * CATEGORIES + FIXED;
-        [slots, segments, exact, Quality::bytes(size.classes)].into_iter().fold(sample, u64::saturating_add)
+        let quality = Quality::bytes(size.classes) + Estimates::bytes(size.classes);
+        [slots, segments, exact, quality].into_iter().fold(sample, u64::saturating_add)
     }
 
     /// The largest sample with which a profile takes no more than `most_bytes`.
@@ -151,8 +159,10 @@ impl Profile {
         self.rows += rows.count as u64;
         self.sample.update(rows);
         self.classified.clear();
+        let calibration: Option<&Calibration> = None; // probabilities are taken as they are until a reference says what they mean
         if let Some(probabilities) = &rows.probabilities {
             self.predictions.update(probabilities, &self.spec, &mut self.classified);
+            self.estimates.update(probabilities, &self.classified, calibration);
             if let Some(bins) = &mut self.bins {
                 bins.count_predictions(probabilities, &self.classified);
             }
@@ -164,7 +174,8 @@ impl Profile {
             }
         }
         if let Some(labels) = rows.labels {
-            self.quality.update(labels, self.spec.classes.len(), &self.classified);
+            let answers = Answers { probabilities: rows.probabilities, classified: &self.classified, calibration };
+            self.quality.update(labels, &answers);
         }
         if let (Some(segments), Some(segmentation)) = (&mut self.segments, &self.spec.segments) {
             segments.update(rows, segmentation, &self.classified);
@@ -184,8 +195,11 @@ impl Profile {
             (Some(segments), Some(segmentation)) => segments.fits(classes, segmentation),
             (segments, segmentation) => segments.is_none() && segmentation.is_none(),
         };
-        let fits =
-            self.predictions.fits(classes) && self.quality.fits(classes) && self.features.fits(&spec) && segments;
+        let fits = self.predictions.fits(classes)
+            && self.quality.fits(&spec)
+            && self.estimates.fits(&spec)
+            && self.features.fits(&spec)
+            && segments;
         self.sample = self.sample.emptied(&spec);
         self.spec = spec;
         fits.then_some(self)

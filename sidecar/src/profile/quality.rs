@@ -1,86 +1,168 @@
 //! Predictions against what was right, over every row that has a label.
 
-use super::{Labels, predictions::Classified};
-use crate::stats::{MOST_CONFUSED, Outcomes};
+use super::{Labels, Spec, predictions::Classified, rows::read_unit_row};
+use crate::stats::{Calibration, Columns, Errors, MOST_CONFUSED, Outcomes, Ranking, Reliability, Scoring, sole};
+use crate::stats::{Scalar, with_view};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 /// How right a model was in a period.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Quality {
-    /// Predictions against labels.
+    /// Predicted classes against labels.
     pub outcomes: Outcomes,
+    /// Probabilities against labels: order.
+    pub ranking: Ranking,
+    /// Probabilities against labels: distance.
+    pub scoring: Scoring,
+    /// The predicted class's probability against whether it was right, over single-label rows.
+    pub reliability: Reliability,
+    /// The same rows: how many were expected to be right, by the calibrated probability.
+    pub expected_correct: f64,
+    /// A regression's outputs against targets, in the outputs' order.
+    pub errors: Vec<Errors>,
     /// Rows with a label in range, or a target, predicted or not.
     pub labelled_rows: u64,
     /// Label values that are not a class.
     pub invalid_labels: u64,
     /// Rows of records with neither predictions nor features to join their labels to.
     pub unjoined_label_rows: u64,
-    /// The row in hand, each of its flags read once: a producer may be changing them.
     #[serde(skip)]
+    in_hand: InHand,
+}
+
+/// The row in hand, everything read once: a producer may be changing it.
+#[derive(Debug, Default)]
+struct InHand {
+    probabilities: Vec<f64>,
     set: Vec<bool>,
 }
 
+/// What came with the labels of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Answers<'a, 'r> {
+    pub probabilities: Option<Columns<'r>>,
+    pub classified: &'a Classified,
+    pub calibration: Option<&'a Calibration>,
+}
+
 impl Quality {
-    /// Of `classes` classes or outputs.
-    pub(super) fn new(classes: usize) -> Quality {
+    /// Of the classes or outputs of `spec`.
+    pub(super) fn new(spec: &Spec) -> Quality {
+        let (classes, outputs) = classes_and_outputs(spec);
         Quality {
             outcomes: Outcomes::new(classes),
+            ranking: Ranking::new(),
+            scoring: Scoring::new(classes),
+            reliability: Reliability::default(),
+            expected_correct: 0.0,
+            errors: vec![Errors::default(); outputs],
             labelled_rows: 0,
             invalid_labels: 0,
             unjoined_label_rows: 0,
-            set: Vec::new(),
+            in_hand: InHand::default(),
         }
     }
 
     /// An upper bound of its memory in bytes.
     pub(super) fn bytes(classes: u64) -> u64 {
-        const CLASS: u64 = 40; // counts, a flag
+        const COLUMN: u64 = 112; // of a class: counts, a sum, the row in hand; of an output: Errors
         let confusion = if classes <= MOST_CONFUSED as u64 { classes * classes * size_of::<u64>() as u64 } else { 0 };
-        classes * CLASS + confusion
+        classes * COLUMN + confusion + Ranking::bytes(classes) + Reliability::BYTES
     }
 
-    /// Whether it is for `classes` classes: what comes from a file may not be.
-    pub(super) fn fits(&self, classes: usize) -> bool {
+    /// Whether it is for the classes of `spec`: what comes from a file may not be.
+    pub(super) fn fits(&self, spec: &Spec) -> bool {
+        let (classes, outputs) = classes_and_outputs(spec);
         self.outcomes.fits(classes)
+            && self.ranking.fits(classes)
+            && self.scoring.fits(classes)
+            && self.reliability.fits()
+            && self.errors.len() == outputs
     }
 
-    /// Scores a batch that was `classified`.
-    pub(super) fn update(&mut self, labels: Labels<'_>, classes: usize, classified: &Classified) {
+    /// Compares a batch with its labels.
+    pub(super) fn update(&mut self, labels: Labels<'_>, answers: &Answers<'_, '_>) {
         match labels {
-            Labels::Classes(labels) => self.score_classes(labels, classes, classified),
-            Labels::Sets(sets) => self.score_sets(&sets, classified),
-            Labels::Targets(targets) => {
-                self.labelled_rows +=
-                    targets.rows().into_iter().filter(|row| !row.iter().any(|t| t.is_nan())).count() as u64;
-            }
+            Labels::Classes(labels) => self.score_classes(labels, answers),
+            Labels::Sets(sets) => self.score_sets(&sets, answers),
+            Labels::Targets(targets) => match &answers.probabilities {
+                Some(outputs) => with_view!(outputs, outputs => self.compare(&targets, outputs)),
+                None => {
+                    self.labelled_rows +=
+                        targets.rows().into_iter().filter(|row| is_complete(row.iter())).count() as u64
+                }
+            },
         }
     }
 
-    fn score_classes(&mut self, labels: &[i32], classes: usize, classified: &Classified) {
+    fn score_classes(&mut self, labels: &[i32], answers: &Answers<'_, '_>) {
+        let classes = self.scoring.classes();
         for (row, &label) in labels.iter().enumerate() {
             match usize::try_from(label) {
-                Ok(actual) if actual < classes => self.score(classified.class(row), actual),
+                Ok(actual) if actual < classes => {
+                    self.labelled_rows += 1;
+                    let Some((predicted, epsilon)) = self.take(row, answers) else { continue };
+                    self.outcomes.add(predicted, actual);
+                    self.ranking.add(&self.in_hand.probabilities, |class| class == actual);
+                    self.scoring.add(&self.in_hand.probabilities);
+                    self.score_single(predicted, actual, epsilon, answers.calibration);
+                }
                 Err(_) if label == -1 => {}
                 _ => self.invalid_labels += 1,
             }
         }
     }
 
-    fn score(&mut self, predicted: Option<usize>, actual: usize) {
-        self.labelled_rows += 1;
-        if let Some(predicted) = predicted {
-            self.outcomes.add(predicted, actual);
+    fn score_sets(&mut self, sets: &ArrayView2<'_, u8>, answers: &Answers<'_, '_>) {
+        self.labelled_rows += sets.nrows() as u64;
+        for (row, set) in sets.rows().into_iter().enumerate() {
+            let Some((predicted, epsilon)) = self.take(row, answers) else { continue };
+            self.in_hand.set.clear();
+            self.in_hand.set.extend(set.iter().map(|&flag| flag != 0));
+            self.outcomes.add_set(predicted, &self.in_hand.set);
+            self.ranking.add(&self.in_hand.probabilities, |class| self.in_hand.set[class]);
+            self.scoring.add(&self.in_hand.probabilities);
+            if let Some(actual) = sole(&self.in_hand.set) {
+                self.score_single(predicted, actual, epsilon, answers.calibration);
+            }
         }
     }
 
-    fn score_sets(&mut self, sets: &ArrayView2<'_, u8>, classified: &Classified) {
-        self.labelled_rows += sets.nrows() as u64;
-        for (row, set) in sets.rows().into_iter().enumerate() {
-            let Some(predicted) = classified.class(row) else { continue };
-            self.set.clear();
-            self.set.extend(set.iter().map(|&flag| flag != 0));
-            self.outcomes.add_set(predicted, &self.set);
+    /// Reads a row that has a prediction: the predicted class, and the precision of the probabilities that are now in hand.
+    fn take(&mut self, row: usize, answers: &Answers<'_, '_>) -> Option<(usize, f64)> {
+        let predicted = answers.classified.class(row)?;
+        let epsilon = with_view!(answers.probabilities?, view => {
+            read_unit_row(view.row(row), &mut self.in_hand.probabilities)
+        });
+        Some((predicted, epsilon))
+    }
+
+    fn score_single(&mut self, predicted: usize, actual: usize, epsilon: f64, calibration: Option<&Calibration>) {
+        let confidence = self.in_hand.probabilities[predicted];
+        self.scoring.add_single(&self.in_hand.probabilities, actual, epsilon);
+        self.reliability.add(confidence, predicted == actual);
+        self.expected_correct += calibration.map_or(confidence, |calibration| calibration.at(predicted, confidence));
+    }
+
+    fn compare<T: Scalar>(&mut self, targets: &ArrayView2<'_, f64>, outputs: &ArrayView2<'_, T>) {
+        for (targets, outputs) in targets.rows().into_iter().zip(outputs.rows()) {
+            let targets = targets.iter().zip(outputs).zip(&mut self.errors).map(|((&target, output), errors)| {
+                errors.add(output.widen(), target);
+                target
+            });
+            // Not short-circuited: every output is compared.
+            let missing = targets.filter(|target| target.is_nan()).count();
+            self.labelled_rows += u64::from(missing == 0);
         }
     }
+}
+
+fn classes_and_outputs(spec: &Spec) -> (usize, usize) {
+    let columns = spec.classes.len();
+    if spec.regression { (0, columns) } else { (columns, 0) }
+}
+
+fn is_complete<'a>(mut targets: impl Iterator<Item = &'a f64>) -> bool {
+    !targets.any(|target| target.is_nan())
 }

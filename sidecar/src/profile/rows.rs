@@ -1,7 +1,7 @@
 //! A batch as a profile sees it: rows in place, of whatever element type.
 
-use crate::stats::{self, Columns};
-use ndarray::ArrayView2;
+use crate::stats::{self, Columns, Scalar};
+use ndarray::{ArrayView1, ArrayView2};
 use std::ops::Range;
 
 /// A batch of rows, in place.
@@ -45,4 +45,13 @@ impl<'a> Rows<'a> {
             }),
         }
     }
+}
+
+/// Reads a row of probabilities, once, and each within [0, 1]: one that is not counts as the nearer end, and NaN, which stands there only
+/// if a producer has changed the row since it was classified, as 0. Returns how precise they are.
+#[expect(clippy::manual_clamp, reason = "clamp would keep NaN")]
+pub(super) fn read_unit_row<T: Scalar>(row: ArrayView1<'_, T>, into: &mut Vec<f64>) -> f64 {
+    into.clear();
+    into.extend(row.iter().map(|p| p.widen().max(0.0).min(1.0)));
+    T::EPSILON
 }
