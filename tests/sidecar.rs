@@ -379,3 +379,16 @@ fn inspect_shows_identity_schema_positions_and_counters() {
     );
     assert!(Path::new(json["path"].as_str().unwrap()).exists());
 }
+
+#[test]
+fn inspect_knows_what_the_sidecar_will_take() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let sidecar = Sidecar::start(dir.path(), output.path(), LONG);
+    sidecar.wait_for_log("attached");
+    let text = mlwatch(&["inspect", producer.path().to_str().unwrap()]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    let memory = text.lines().find(|line| line.starts_with("memory")).expect(&text);
+    let bytes = memory.split(' ').find(|word| word.parse::<u64>().is_ok()).expect(memory);
+    assert!(sidecar.says(&format!("profile_bytes_at_most={bytes} ")), "{memory}\n{}", sidecar.log());
+}

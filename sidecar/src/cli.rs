@@ -165,6 +165,7 @@ fn describe(s: &Snapshot) -> String {
         ("classes", format!("{}  ({:?})", named(&schema.class_names), schema.proba_dtype)),
         ("features", format!("{}  ({:?})", named(&schema.feature_names), schema.feature_dtype)),
         ("wishes", wishes(s)),
+        ("memory", memory(s)),
         ("producer", producer),
         ("sidecar", attached(s.consumer_attached, s.consumer_epoch, s.consumer_heartbeat_ns)),
         ("positions", format!("head {}  tail {}", s.head, s.tail)),
@@ -182,6 +183,11 @@ fn describe(s: &Snapshot) -> String {
 /// A producer's text must not command the terminal.
 fn quoted(text: &str) -> String {
     text.escape_debug().to_string()
+}
+
+fn memory(s: &Snapshot) -> String {
+    let (rows, bytes) = pipeline::sample_and_profile_by_default(&s.schema);
+    format!("a profile takes {bytes} bytes at most, with {rows} sampled rows (by default, docs/operations.md)")
 }
 
 fn wishes(s: &Snapshot) -> String {

@@ -542,16 +542,13 @@ impl Tail {
 
     fn add_model(&mut self, schema: Schema) -> u64 {
         let settings = &self.settings;
-        let wished_rows = schema.reservoir_rows.map(|rows| rows.min(settings.limits.max_reservoir_rows));
         let wished_period = schema.period.map(|period| period.min(LONGEST_WISH));
         let period = settings.period.or(wished_period).unwrap_or(DEFAULT_PERIOD).max(MIN_PERIOD);
-        let rows = settings.reservoir_rows.or(wished_rows).unwrap_or(DEFAULT_RESERVOIR);
-        let size = intake::size_of_schema(&schema, settings.limits.max_segments);
-        let most = Profile::rows_within(size, settings.limits.max_profile_bytes, value_bytes(&schema));
+        let (rows, _) = sample_and_profile(&schema, settings.reservoir_rows, &settings.limits);
         let times = [self.started_ns, now_ns()];
         let spent = self.models.values().map(Model::spent).min().unwrap_or(0);
         let (id, spec) = (self.next_model, intake::spec_of(schema, settings.limits.max_segments));
-        let mut model = Model::new(id, spec, period, rows.min(most), times, self.store.new_checkpoint());
+        let mut model = Model::new(id, spec, period, rows, times, self.store.new_checkpoint());
         model.start_from(spent);
         model.compare_with(&self.library);
         self.next_model += 1;
@@ -620,6 +617,20 @@ impl Tail {
 fn marks_of(model: u64, intakes: &[Intake], waiting: &HashMap<RingId, (u64, Mark)>) -> Vec<Mark> {
     let waiting = waiting.values().filter(|(id, _)| *id == model).map(|(_, mark)| mark.clone());
     intakes.iter().filter(|intake| intake.model == model).map(Intake::mark).chain(waiting).collect()
+}
+
+/// Rows of the sample, and what a profile takes at most, with the default settings.
+pub fn sample_and_profile_by_default(schema: &Schema) -> (u64, u64) {
+    sample_and_profile(schema, None, &Limits::default())
+}
+
+/// The operator's wish, or the producer's as far as the limits allow, cut so that the profile fits.
+fn sample_and_profile(schema: &Schema, wanted: Option<u64>, limits: &Limits) -> (u64, u64) {
+    let (size, value_bytes) = (intake::size_of_schema(schema, limits.max_segments), value_bytes(schema));
+    let wished = schema.reservoir_rows.map(|rows| rows.min(limits.max_reservoir_rows));
+    let rows = wanted.or(wished).unwrap_or(DEFAULT_RESERVOIR);
+    let rows = rows.min(Profile::rows_within(size, limits.max_profile_bytes, value_bytes));
+    (rows, Profile::bytes(size, rows, value_bytes))
 }
 
 fn value_bytes(schema: &Schema) -> u64 {
