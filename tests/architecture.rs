@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["cli", "log"]),
     ("lib", &[]),
-    ("cli", &["config", "pipeline", "ring", "shutdown", "sink"]),
+    ("cli", &["config", "pipeline", "reference", "ring", "shutdown", "sink", "source"]),
     ("config", &["alert", "period", "pipeline", "report", "sink"]),
-    ("alert", &["reference", "report"]),
+    ("alert", &["reference", "report", "wildcard"]),
+    ("wildcard", &[]),
     (
         "pipeline",
         &[
@@ -29,6 +30,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     ("checkpoint", &["period", "profile", "ring", "stats"]),
     ("health", &["period"]),
+    ("source", &["period", "profile", "reference", "report", "ring", "stats", "wildcard"]),
     ("sink", &["health", "period", "report"]),
     ("report", &["period", "profile", "reference", "stats"]),
     ("reference", &["profile", "stats"]),

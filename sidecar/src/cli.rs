@@ -1,5 +1,10 @@
 //! The subcommands.
 
+mod reference;
+mod show;
+
+pub use reference::ReferenceError;
+
 use crate::config::{Choices, ConfigError, Format};
 use crate::pipeline;
 use crate::ring::{Counters, OpenError, Snapshot, wire};
@@ -7,6 +12,7 @@ use crate::shutdown::Shutdown;
 use crate::sink::{HealthFile, Sinks};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
+use reference::ReferenceCommand;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -25,6 +31,9 @@ pub struct Cli {
 enum Command {
     /// Read the rings of a directory and write a report for every model and period.
     Run(Run),
+    /// Make, show and merge what reports are compared with.
+    #[command(subcommand)]
+    Reference(ReferenceCommand),
     /// Show a ring: identity, schema, positions, fill, counters. Changes nothing.
     Inspect {
         /// The ring file, such as /dev/shm/mlwatch/digits.0.ring.
@@ -76,16 +85,19 @@ pub enum CliError {
     Ring { ring: PathBuf, source: OpenError },
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
     #[error("{0} reports were lost; the log says which and why")]
     ReportsLost(u64),
 }
 
 impl CliError {
-    /// As in sysexits.h: 78 configuration, 69 unavailable, 74 input or output.
+    /// As in sysexits.h: 78 configuration, 69 unavailable, 66 no input, 74 input or output.
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Config(_) => 78,
             CliError::Ring { .. } | CliError::Io(_) => 69,
+            CliError::Reference(why) => why.exit_code(),
             CliError::ReportsLost(_) => 74,
         }
     }
@@ -96,6 +108,7 @@ impl Cli {
     pub fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Run(run) => run.run(),
+            Command::Reference(command) => Ok(command.run()?),
             Command::Inspect { ring, json } => inspect(ring, json),
         }
     }

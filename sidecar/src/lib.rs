@@ -9,13 +9,15 @@
 //! - [`period`]: when a period opens and closes.
 //! - [`profile`]: everything known about one model over one period.
 //! - [`reference`]: the profile others are compared with, and the directory it lies in.
+//! - [`source`]: what references are made from.
 //! - [`report`]: a closed period as plain data; all that a sink sees.
 //! - [`alert`]: rules over reports, and when somebody is to be told.
 //! - [`sink`]: where reports go.
 //! - [`pipeline`]: the loop that introduces them to each other.
 //! - [`checkpoint`]: what a SIGKILL of the sidecar leaves to the next one.
 //! - [`health`]: what the sidecar says of itself.
-//! - [`config`], [`cli`], [`log`], [`shutdown`]: settings in, subcommands, a bounded log out, one signal heard everywhere.
+//! - [`config`], [`cli`], [`wildcard`], [`log`], [`shutdown`]: settings in, subcommands, names with `*` in them, a bounded log out, one
+//!   signal heard everywhere.
 //!
 //! Who may know whom is a test: `tests/architecture.rs`.
 
@@ -33,4 +35,6 @@ pub mod report;
 pub mod ring;
 pub mod shutdown;
 pub mod sink;
+pub mod source;
 pub mod stats;
+pub mod wildcard;

@@ -3,6 +3,7 @@
 use super::{AlertSettings, Finding, Subject, check_persistence};
 use crate::reference::Reference;
 use crate::report::{Measure, Report, Severity};
+use crate::wildcard::matches;
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
@@ -26,6 +27,8 @@ pub struct Rule {
     pub above: Option<f64>,
     /// Holds below.
     pub below: Option<f64>,
+    /// Holds so many deviations outside what the number was over the reference's own periods.
+    pub outside_sigma: Option<f64>,
     /// Periods with fewer rows are not judged.
     #[serde(default)]
     pub min_rows: u64,
@@ -46,7 +49,7 @@ fn warning() -> Severity {
 pub enum RuleError {
     #[error("{what} is [{k}, {m}], want [k, m] for k of m periods, 1 <= k <= m <= 1000")]
     Persistence { what: String, k: u64, m: u64 },
-    #[error("the rule on {metric:?} wants one of above, below")]
+    #[error("the rule on {metric:?} wants one of above, below, outside_sigma")]
     Limit { metric: String },
     #[error("the rule on {metric:?} has a limit that is not finite")]
     NotFinite { metric: String },
@@ -61,7 +64,7 @@ const ROOTS: [&str; 9] =
 impl Rule {
     pub(super) fn check(&self) -> Result<(), RuleError> {
         let metric = self.metric.clone();
-        let limits: Vec<f64> = [self.above, self.below].into_iter().flatten().collect();
+        let limits: Vec<f64> = [self.above, self.below, self.outside_sigma].into_iter().flatten().collect();
         if limits.len() != 1 {
             return Err(RuleError::Limit { metric });
         }
@@ -83,18 +86,24 @@ impl Rule {
         chosen(&self.model, &report.model) && chosen(&self.version, &report.version) && report.rows >= self.min_rows
     }
 
-    /// Whether it holds, and what it says.
-    fn judge(&self, value: f64) -> (bool, String) {
-        match (self.above, self.below) {
-            (Some(above), _) => (value > above, format!("above {above}")),
-            (None, Some(below)) => (value < below, format!("below {below}")),
-            (None, None) => (false, String::new()),
+    /// Whether it holds, its limit, and the deviations it is away from the reference's. `None` where there is no band for it.
+    fn judge(&self, name: &str, value: f64, reference: Option<&Reference>) -> Option<(bool, String, Option<f64>)> {
+        match (self.above, self.below, self.outside_sigma) {
+            (Some(above), ..) => Some((value > above, format!("above {above}"), None)),
+            (_, Some(below), _) => Some((value < below, format!("below {below}"), None)),
+            (_, _, Some(sigmas)) => {
+                let band = reference?.band(&self.metric.replacen('*', name, 1))?;
+                let z = (value - band.mean) / band.std;
+                let limit = format!("outside {} ± {sigmas} × {}", band.mean, band.std);
+                (!z.is_nan()).then_some((z.abs() > sigmas, limit, Some(z).filter(|z| z.is_finite())))
+            }
+            (None, None, None) => None,
         }
     }
 }
 
 /// What the operator's rules say of a report.
-pub(super) fn findings(settings: &AlertSettings, report: &Report, _reference: Option<&Reference>) -> Vec<Finding> {
+pub(super) fn findings(settings: &AlertSettings, report: &Report, reference: Option<&Reference>) -> Vec<Finding> {
     let rules: Vec<&Rule> = settings.rule.iter().filter(|rule| rule.is_for(report)).collect();
     if rules.is_empty() {
         return Vec::new();
@@ -109,15 +118,16 @@ pub(super) fn findings(settings: &AlertSettings, report: &Report, _reference: Op
         }
         let chosen = |name: &str| rule.feature.as_ref().is_none_or(|pattern| matches(pattern, name));
         for (name, value) in found.into_iter().filter(|(name, _)| chosen(name)) {
-            if let Some(value) = value {
-                let (holds, limit) = rule.judge(value);
+            if let Some(value) = value
+                && let Some((holds, limit, z)) = rule.judge(&name, value, reference)
+            {
                 findings.push(Finding {
                     subject: Subject { rule: rule.title(), of: rule.metric.clone(), name },
                     metric: rule.metric.clone(),
                     persistence: rule.persistence.unwrap_or(settings.persistence),
                     severity: holds.then_some(rule.severity),
                     limit,
-                    evidence: Measure { value: Some(value), ..Measure::default() },
+                    evidence: Measure { value: Some(value), z, ..Measure::default() },
                 });
             }
         }
@@ -151,37 +161,5 @@ fn collect(at: &Value, path: &str, name: &str, found: &mut Vec<(String, Option<f
             }
         }
         _ => {}
-    }
-}
-
-/// Whether `text` is what `pattern` says, `*` being any text.
-fn matches(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
-            let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
-            ends.into_iter().any(|at| matches(after, &rest[at..]))
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn a_star_is_any_text() {
-        for (pattern, text, want) in [
-            ("a", "a", true),
-            ("a", "ab", false),
-            ("a*", "ab", true),
-            ("*", "", true),
-            ("*_3_*", "pixel_3_4", true),
-            ("*_3_*", "pixel_4_3", false),
-            ("p*x*", "pix", true),
-            ("é*", "été", true),
-        ] {
-            assert_eq!(matches(pattern, text), want, "{pattern} {text}");
-        }
     }
 }

@@ -83,9 +83,8 @@ impl Model {
         [started_ns, now_ns]: [u64; 2],
         checkpoint: Checkpoint,
     ) -> Model {
-        let name = [spec.model.as_bytes(), &[0], spec.version.as_bytes()].concat();
-        let seed = u64::from(crc32c::crc32c(&name)) << 32;
         Model {
+            seed: spec.seed(),
             spec_bytes: spec.bytes(),
             report_bytes: Report::bytes_at_most(&spec),
             size: spec.size(),
@@ -95,7 +94,6 @@ impl Model {
             periods: Periods::new(period, started_ns, now_ns),
             superseded: false,
             value_bytes: 4,
-            seed,
             changed: false,
             closing: Closing {
                 model: id,

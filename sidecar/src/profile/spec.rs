@@ -91,6 +91,12 @@ impl Spec {
         }
     }
 
+    /// For the samples of this model and version: the same rows give the same sample.
+    pub fn seed(&self) -> u64 {
+        let name = [self.model.as_bytes(), &[0], self.version.as_bytes()].concat();
+        u64::from(crc32c::crc32c(&name)) << 32
+    }
+
     /// An upper bound of its own memory in bytes: names, and what it takes to keep each.
     pub fn bytes(&self) -> u64 {
         const NAME: u64 = 64; // a String, a flag or columns, and what the allocator adds

@@ -2,7 +2,7 @@
 //!
 //! The same profile gives the same bytes. The checksum is the reference's id.
 
-use super::{Column, Reference};
+use super::{Band, Column, Reference};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -117,6 +117,8 @@ impl Reference {
             && rows.iter().all(|column| column.is_some() == classified)
             && same_classes(&self.predicted)
             && same_classes(&self.actual)
+            && self.bands.iter().all(Band::is_sound)
+            && self.bands.is_sorted_by(|a, b| a.path < b.path)
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! It is made once, from a profile, and never changes: whatever is compared with it is counted in the same bins.
 
+mod bands;
 mod columns;
 mod file;
 mod library;
 
+pub use bands::Band;
 pub use columns::{Categorical, Column, Numerical, Shape};
 pub use file::{FileError, MOST_BYTES};
 pub use library::{Library, LibraryError, Watch};
@@ -42,6 +44,10 @@ pub struct Reference {
     pub margin: Option<Column>,
     /// Of each feature.
     pub features: Vec<Column>,
+    /// Made from rows. Else from quantiles that reports gave of them: distributions are interpolated.
+    pub exact: bool,
+    /// How much the numbers of a report went up and down over its periods, by path.
+    pub bands: Vec<Band>,
 }
 
 impl Reference {
@@ -69,14 +75,29 @@ impl Reference {
             confidence: classified.then(|| of_rows("confidence", &predictions.confidence, confidence)),
             margin: classified.then(|| of_rows("margin", &predictions.margin, margin)),
             features: features(profile),
+            exact: true,
+            bands: Vec::new(),
         };
         reference.id = reference.checksum();
         reference
     }
 
+    /// The same with bands, which makes it another one.
+    pub fn with_bands(mut self, bands: Vec<Band>) -> Reference {
+        self.bands = bands;
+        self.id = self.checksum();
+        self
+    }
+
     /// What reports call it.
     pub fn id(&self) -> String {
         format!("{:08x}", self.id)
+    }
+
+    /// What the number at this path of a report was over its own periods.
+    pub fn band(&self, path: &str) -> Option<&Band> {
+        let at = self.bands.binary_search_by(|band| band.path.as_str().cmp(path)).ok()?;
+        self.bands.get(at)
     }
 
     /// The feature of this name, if it is of the same kind.

@@ -1,0 +1,178 @@
+//! `mlwatch reference`: make, show and merge references.
+
+use crate::reference::{FileError, Reference};
+use crate::source::{self, ArrayFiles, Arrays, Names, SourceError, Table, TableColumns};
+use clap::{Args, Subcommand, ValueEnum};
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use tracing::info;
+
+#[derive(Debug, Subcommand)]
+pub enum ReferenceCommand {
+    /// Make a reference from arrays or a table.
+    Build(Box<Build>),
+    /// Show what a reference holds.
+    Show {
+        /// The file.
+        file: PathBuf,
+        /// As JSON, with every column.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What can end `mlwatch reference` early.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages document them")]
+pub enum ReferenceError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("{}: {source}", path.display())]
+    Load { path: PathBuf, source: FileError },
+    #[error("cannot write {}: {source}; name another file with -o", path.display())]
+    Save { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl ReferenceError {
+    /// As in sysexits.h: 78 configuration, 66 no input, 74 input or output.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ReferenceError::Source(SourceError::Options(_)) => 78,
+            ReferenceError::Source(SourceError::Input { .. }) | ReferenceError::Load { .. } => 66,
+            ReferenceError::Save { .. } | ReferenceError::Io(_) => 74,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Task {
+    Classification,
+    Regression,
+}
+
+#[derive(Args, Debug)]
+pub struct Build {
+    /// The model's name, as its producer gives it
+    #[arg(long)]
+    model: String,
+    /// Of this version only [default: any]
+    #[arg(long, default_value = "", hide_default_value = true)]
+    version: String,
+    #[arg(long, value_enum, default_value = "classification")]
+    task: Task,
+    /// Two classes: class 1 is predicted above it
+    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
+    threshold: f64,
+    /// The file to write
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Rows × features: FILE.npy, or FILE.npz:NAME [default name: X or features]
+    #[arg(long)]
+    features: Option<PathBuf>,
+    /// Rows × classes, or outputs: FILE.npy, or FILE.npz:NAME [default name: proba or probabilities]
+    #[arg(long)]
+    proba: Option<PathBuf>,
+    /// A class index per row, -1 where it is not known, or a flag per row and class [default name: y or labels]
+    #[arg(long, requires = "proba")]
+    labels: Option<PathBuf>,
+    /// A CSV file with a header line, instead of arrays
+    #[arg(long, conflicts_with_all = ["features", "proba", "labels", "feature_names"])]
+    table: Option<PathBuf>,
+    /// Its features, names or patterns such as pixel_* [default: all that are nothing else]
+    #[arg(long, value_delimiter = ',', requires = "table")]
+    feature_columns: Vec<String>,
+    /// Its class probabilities, in the order of the classes
+    #[arg(long, value_delimiter = ',', requires = "table")]
+    proba_columns: Vec<String>,
+    /// Its labels: class names or indices
+    #[arg(long, requires = "table")]
+    label_column: Option<String>,
+    /// Names of the classes or outputs [default: class_0…, or the table's]
+    #[arg(long, value_delimiter = ',')]
+    class_names: Option<Vec<String>>,
+    /// Names of the features [default: feat_0…]
+    #[arg(long, value_delimiter = ',')]
+    feature_names: Option<Vec<String>>,
+    /// Features whose values are codes to be counted
+    #[arg(long, value_delimiter = ',')]
+    categorical: Vec<String>,
+    /// Rows that distributions are taken from; beyond, a uniform sample of so many. At most 1 GiB
+    #[arg(long, default_value_t = source::DEFAULT_SAMPLE_ROWS, value_parser = clap::value_parser!(u64).range(1..))]
+    max_sample_rows: u64,
+    /// Into how many periods the rows are cut, to see how much numbers go up and down; each has at least 50 rows
+    #[arg(long, default_value_t = source::DEFAULT_PERIODS)]
+    periods: u64,
+}
+
+impl ReferenceCommand {
+    pub fn run(self) -> Result<(), ReferenceError> {
+        match self {
+            ReferenceCommand::Build(build) => build.run(),
+            ReferenceCommand::Show { file, json } => super::show::show(&load(&file)?, json),
+        }
+    }
+}
+
+pub fn load(path: &Path) -> Result<Reference, ReferenceError> {
+    Reference::load(path).map_err(|source| ReferenceError::Load { path: path.to_owned(), source })
+}
+
+fn save(reference: &Reference, path: &Path) -> Result<(), ReferenceError> {
+    reference.save(path).map_err(|source| ReferenceError::Save { path: path.to_owned(), source })?;
+    info!(file = ?path, model = reference.model, version = reference.version, rows = reference.rows, id = reference.id(), "reference written");
+    Ok(())
+}
+
+impl Build {
+    fn run(self) -> Result<(), ReferenceError> {
+        let output = self.output.clone();
+        let reference = if self.table.is_some() { self.of_table() } else { self.of_arrays() };
+        save(&reference?, &output)
+    }
+
+    fn is_regression(&self) -> bool {
+        matches!(self.task, Task::Regression)
+    }
+
+    fn names(&self) -> Names {
+        Names {
+            model: self.model.clone(),
+            version: self.version.clone(),
+            regression: self.is_regression(),
+            threshold: self.threshold,
+            classes: self.class_names.clone(),
+            features: self.feature_names.clone(),
+            categorical: self.categorical.clone(),
+        }
+    }
+
+    fn of_arrays(&self) -> Result<Reference, SourceError> {
+        let files = ArrayFiles {
+            features: self.features.clone(),
+            probabilities: self.proba.clone(),
+            labels: self.labels.clone(),
+        };
+        self.build(&mut Arrays::open(&files, self.is_regression())?, self.names())
+    }
+
+    fn of_table(&self) -> Result<Reference, SourceError> {
+        let columns = TableColumns {
+            features: self.feature_columns.clone(),
+            probabilities: self.proba_columns.clone(),
+            label: self.label_column.clone(),
+        };
+        let path = self.table.as_deref().expect("asked before");
+        let mut table = Table::open(path, &columns, self.class_names.as_deref(), self.is_regression())?;
+        let (classes, features) = (Some(table.class_names()), Some(table.feature_names()));
+        self.build(&mut table, Names { classes, features, ..self.names() })
+    }
+
+    fn build(&self, source: &mut dyn source::Source, names: Names) -> Result<Reference, SourceError> {
+        let extent = source.extent();
+        let spec = names.spec(extent.classes, extent.features)?;
+        source::build(source, spec, self.max_sample_rows, self.periods)
+    }
+}
