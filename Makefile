@@ -22,6 +22,10 @@ help: ## this list
 demo: $(VENV)/mlwatch.stamp sidecar ## a real model drifts before your eyes: 42 s, after building
 	$(VENV)/bin/python examples/digits/demo.py --sidecar target/release/mlwatch
 
+.PHONY: stories
+stories: $(VENV)/mlwatch.stamp sidecar ## four ways to go wrong, each told by its alert: 5 s, after building
+	$(VENV)/bin/python examples/digits/stories.py --sidecar target/release/mlwatch
+
 .PHONY: test
 test: rust-test c-test sanitize python-test ## everything: Rust, C, Python, across languages
 
@@ -157,6 +161,7 @@ fuzz: | tools ## hostile bytes found by coverage, FUZZ_SECONDS (60) for each tar
 .PHONY: python-test
 python-test: $(VENV)/mlwatch.stamp rust-build lib
 	$(VENV)/bin/python -m pytest -q tests/python
+	$(VENV)/bin/python examples/digits/stories.py --sidecar target/debug/mlwatch
 
 .PHONY: rust-build
 rust-build: | tools

@@ -11,6 +11,7 @@ the rings, the sidecar, its reference and its rules.
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -219,7 +220,9 @@ def main():
     parser.add_argument("--sidecar", type=Path, default=ROOT / "target/release/mlwatch", help="the mlwatch binary")
     arguments = parser.parse_args()
     try:
-        stories(arguments.sidecar.absolute())
+        sidecar = arguments.sidecar.absolute()
+        os.environ["MLWATCH_BIN"] = str(sidecar)  # makes the references
+        stories(sidecar)
     except StoryError as why:
         sys.exit(f"stories: {why}")
 

@@ -12,8 +12,9 @@ import operator
 import os
 
 from ._core import Dropped, Producer, __version__
+from ._reference import Reference
 
-__all__ = ["Dropped", "Monitor", "__version__"]
+__all__ = ["Dropped", "Monitor", "Reference", "__version__"]
 
 _log = logging.getLogger("mlwatch")
 

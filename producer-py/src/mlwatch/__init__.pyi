@@ -6,8 +6,9 @@ from typing import Literal, NoReturn, Self
 from ._core import Dropped as Dropped
 from ._core import Producer
 from ._core import __version__ as __version__
+from ._reference import Reference as Reference
 
-__all__ = ["Dropped", "Monitor", "__version__"]
+__all__ = ["Dropped", "Monitor", "Reference", "__version__"]
 
 class Monitor(Producer):
     def __init__(

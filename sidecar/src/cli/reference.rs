@@ -90,13 +90,13 @@ pub struct Build {
     /// Its labels: class names or indices
     #[arg(long, requires = "table")]
     label_column: Option<String>,
-    /// Names of the classes or outputs [default: class_0…, or the table's]
+    /// Names of the classes or outputs, or @FILE with one a line [default: class_0…, or the table's]
     #[arg(long, value_delimiter = ',')]
     class_names: Option<Vec<String>>,
-    /// Names of the features [default: feat_0…]
+    /// Names of the features, or @FILE with one a line [default: feat_0…]
     #[arg(long, value_delimiter = ',')]
     feature_names: Option<Vec<String>>,
-    /// Features whose values are codes to be counted
+    /// Features whose values are codes to be counted, or @FILE with one a line
     #[arg(long, value_delimiter = ',')]
     categorical: Vec<String>,
     /// Rows that distributions are taken from; beyond, a uniform sample of so many. At most 1 GiB
@@ -137,16 +137,17 @@ impl Build {
         matches!(self.task, Task::Regression)
     }
 
-    fn names(&self) -> Names {
-        Names {
+    fn names(&self) -> Result<Names, SourceError> {
+        let listed = |names: &Option<Vec<String>>| names.as_deref().map(names_of).transpose();
+        Ok(Names {
             model: self.model.clone(),
             version: self.version.clone(),
             regression: self.is_regression(),
             threshold: self.threshold,
-            classes: self.class_names.clone(),
-            features: self.feature_names.clone(),
-            categorical: self.categorical.clone(),
-        }
+            classes: listed(&self.class_names)?,
+            features: listed(&self.feature_names)?,
+            categorical: names_of(&self.categorical)?,
+        })
     }
 
     fn of_arrays(&self) -> Result<Reference, SourceError> {
@@ -155,7 +156,7 @@ impl Build {
             probabilities: self.proba.clone(),
             labels: self.labels.clone(),
         };
-        self.build(&mut Arrays::open(&files, self.is_regression())?, self.names())
+        self.build(&mut Arrays::open(&files, self.is_regression())?, self.names()?)
     }
 
     fn of_table(&self) -> Result<Reference, SourceError> {
@@ -165,14 +166,23 @@ impl Build {
             label: self.label_column.clone(),
         };
         let path = self.table.as_deref().expect("asked before");
-        let mut table = Table::open(path, &columns, self.class_names.as_deref(), self.is_regression())?;
+        let names = self.names()?;
+        let mut table = Table::open(path, &columns, names.classes.as_deref(), self.is_regression())?;
         let (classes, features) = (Some(table.class_names()), Some(table.feature_names()));
-        self.build(&mut table, Names { classes, features, ..self.names() })
+        self.build(&mut table, Names { classes, features, ..names })
     }
 
     fn build(&self, source: &mut dyn source::Source, names: Names) -> Result<Reference, SourceError> {
         let extent = source.extent();
         let spec = names.spec(extent.classes, extent.features)?;
         source::build(source, spec, self.max_sample_rows, self.periods)
+    }
+}
+
+/// A file may hold what is too much for a command line, or has commas in it.
+fn names_of(given: &[String]) -> Result<Vec<String>, SourceError> {
+    match given {
+        [one] if one.starts_with('@') => source::lines(Path::new(&one[1..])),
+        names => Ok(names.to_vec()),
     }
 }

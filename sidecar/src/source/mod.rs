@@ -37,3 +37,9 @@ impl SourceError {
         SourceError::Input { path: path.to_owned(), why: why.to_string() }
     }
 }
+
+/// The lines of a file of names.
+pub fn lines(path: &Path) -> Result<Vec<String>, SourceError> {
+    let text = std::fs::read_to_string(path).map_err(|why| SourceError::input(path, why))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}

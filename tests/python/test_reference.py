@@ -1,0 +1,201 @@
+"""References: the same bytes from Python and from the command, numpy's numbers in them, and errors that say what to do."""
+
+import json
+import re
+import struct
+import subprocess
+from pathlib import Path
+
+import mlwatch
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.spatial import distance
+
+ROWS = 3000
+
+
+def data(seed=3):
+    rng = np.random.default_rng(seed)
+    x = np.column_stack([
+        rng.normal(1e6, 1e-2, ROWS),
+        rng.exponential(2, ROWS),
+        np.where(rng.random(ROWS) < 0.7, 0, rng.normal(size=ROWS)),
+        rng.integers(0, 5, ROWS),
+        np.full(ROWS, 7.0),
+    ])
+    x[rng.random(ROWS) < 0.05, 1] = np.nan
+    proba = rng.dirichlet([1, 2, 3], ROWS)
+    return x, proba, rng.integers(0, 3, ROWS).astype(np.int32)
+
+
+NAMES = ["level", "wait, s", "balance", "plan", "constant"]
+
+
+@pytest.fixture(autouse=True)
+def program(mlwatch_bin, monkeypatch):
+    monkeypatch.setenv("MLWATCH_BIN", str(mlwatch_bin))
+
+
+def build(binary, path, *options):
+    return subprocess.run([binary, "reference", "build", "-o", path, *options], capture_output=True, text=True)
+
+
+def show(binary, path):
+    return json.loads(subprocess.run([binary, "reference", "show", "--json", path], check=True, capture_output=True).stdout)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_python_and_the_command_make_the_same_bytes(mlwatch_bin, tmp_path, dtype):
+    x, proba, y = data()
+    x, proba = x.astype(dtype), proba.astype(dtype)
+    fitted = mlwatch.Reference.fit(x, proba, y, model="m", version="7", feature_names=NAMES, categorical=["plan"])
+    fitted.save(tmp_path / "python.mlwref")
+    np.savez(tmp_path / "all.npz", X=np.asfortranarray(x), proba=proba, y=y)
+    (tmp_path / "names").write_text("".join(f"{name}\n" for name in NAMES))
+    npz = tmp_path / "all.npz"
+    built = build(
+        mlwatch_bin, tmp_path / "command.mlwref", "--model", "m", "--version", "7", "--features", npz, "--proba", npz,
+        "--labels", f"{npz}:y", "--feature-names", f"@{tmp_path / 'names'}", "--categorical", "plan",
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "python.mlwref").read_bytes() == (tmp_path / "command.mlwref").read_bytes()
+
+
+def test_lists_and_strided_views_are_the_same_as_arrays(tmp_path):
+    x, proba, y = data()
+    for name, arrays in {"array": (x, proba), "lists": (x.tolist(), proba.tolist()), "views": (np.repeat(x, 2, 0)[::2], proba[::-1][::-1])}.items():
+        mlwatch.Reference.fit(*arrays, y, model="m").save(tmp_path / name)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+def test_the_numbers_are_numpys(mlwatch_bin, tmp_path):
+    x, proba, y = data()
+    mlwatch.Reference.fit(x, proba, y, model="m", feature_names=NAMES, categorical=["plan"]).save(tmp_path / "m.mlwref")
+    shown = show(mlwatch_bin, tmp_path / "m.mlwref")
+    assert (shown["model"], shown["rows"]) == ("m", ROWS)
+    assert [entry["count"] for entry in shown["actual"]] == np.bincount(y).tolist()
+    assert [entry["count"] for entry in shown["predicted"]] == np.bincount(proba.argmax(axis=1)).tolist()
+    features = [column for column in shown["columns"] if column["of"] == "feature"]
+    for j, (name, column) in enumerate(zip(NAMES, features, strict=True)):
+        values = x[:, j][~np.isnan(x[:, j])]
+        assert (column["name"], column["n"], column["missing"]) == (name, len(values), ROWS - len(values))
+        assert column["mean"] == pytest.approx(values.mean(), rel=1e-12)
+        assert column["std"] == pytest.approx(values.std(), rel=1e-9, abs=1e-12)
+        if name == "plan":
+            assert [entry["count"] for entry in column["values"]] == [int((values == code).sum()) for code in range(5)]
+            continue
+        deciles = np.quantile(values, np.arange(1, 10) / 10)
+        inner = np.unique(deciles[(deciles >= values.min()) & (deciles < values.max())])
+        np.testing.assert_allclose(column["edges"], [np.nextafter(values.min(), -np.inf), *inner, values.max()], rtol=1e-15)
+        edges = np.array([-np.inf, *column["edges"], np.inf])
+        assert column["counts"] == [int(((values > a) & (values <= b)).sum()) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def reported(watch, run_sidecar, references, x, proba):
+    monitor = watch("m", n_classes=3, n_features=5, feature_names=NAMES, dtype="f64", feature_kinds=["numerical"] * 3 + ["categorical", "numerical"])
+    assert monitor.collect(proba, x)
+    with run_sidecar("--period", "24h", "--reference", references, ring_dir=Path(monitor.path).parent) as sidecar:
+        sidecar.wait_drained(monitor.path)
+        sidecar.stop()
+        (report,) = [report for report in sidecar.reports() if report["rows"]]
+    return report
+
+
+
+
+def test_drift_through_ring_and_sidecar_is_scipys(watch, run_sidecar, tmp_path):
+    x, proba, _ = data()
+    mlwatch.Reference.fit(x, proba, model="m", feature_names=NAMES, categorical=["plan"]).save(tmp_path / "m.mlwref")
+    now, proba_now, _ = data(seed=4)
+    now, proba_now = now[:700], proba_now[:700]
+    now[:, 1] *= 1.3
+    now[:, 3] = np.where(now[:, 3] == 4, 2, now[:, 3])
+    report = reported(watch, run_sidecar, tmp_path, now, proba_now)
+    columns = {column["name"]: column for column in report["drift"]["columns"] if column["of"] == "feature"}
+    for j, name in enumerate(NAMES):
+        a, b = (values[~np.isnan(values)] for values in (x[:, j], now[:, j]))
+        column = columns[name]
+        if name == "plan":
+            counts = np.array([[(a == code).sum() for code in range(5)], [(b == code).sum() for code in range(5)]])
+            assert column["chi2"]["value"] > 0
+            counts = np.column_stack([counts, [0, 0]])  # values that the reference does not know
+        else:
+            # The reference keeps 1,001 of 3,000 values: half a step.
+            assert column["ks"]["value"] == pytest.approx(stats.ks_2samp(a, b).statistic, abs=1 / 2002 + 1e-12)
+            if a.std() > 0:
+                assert column["w1"]["value"] == pytest.approx(stats.wasserstein_distance(a, b) / a.std(), abs=5e-3)
+                p = stats.ks_2samp(a, b, method="asymp").pvalue
+                assert column["ks"]["p"] == pytest.approx(p, rel=0.1, abs=5e-3)
+            deciles = np.quantile(a, np.arange(1, 10) / 10)
+            inner = np.unique(deciles[(deciles >= a.min()) & (deciles < a.max())])
+            if not len(inner):
+                continue
+            counts = np.array([np.histogram(np.searchsorted(inner, side, "left"), np.arange(len(inner) + 2))[0] for side in (a, b)])
+        p, q = counts / counts.sum(axis=1, keepdims=True)
+        smooth_p, smooth_q = (counts + 0.5) / (counts + 0.5).sum(axis=1, keepdims=True)
+        assert column["psi"]["value"] == pytest.approx(((smooth_q - smooth_p) * np.log(smooth_q / smooth_p)).sum(), rel=1e-9)
+        assert column["jensen_shannon"]["value"] == pytest.approx(distance.jensenshannon(p, q, 2), rel=1e-9)
+        assert column["hellinger"]["value"] == pytest.approx(np.sqrt(max(0, 1 - np.sqrt(p * q).sum())), abs=1e-7)
+        assert column["l_infinity"]["value"] == pytest.approx(np.abs(p - q).max(), rel=1e-9)
+        both = counts[:, counts.min(axis=0) > 10]
+        if both.shape == counts.shape:
+            assert column["chi2"]["p"] == pytest.approx(stats.chi2_contingency(counts, correction=False).pvalue, rel=1e-6)
+        share = np.isnan(now[:, j]).mean() - np.isnan(x[:, j]).mean()
+        assert column["missing"]["value"] == pytest.approx(share, abs=1e-15)
+    p = [column["ks"]["p"] for column in report["drift"]["columns"] if column["ks"].get("p") is not None]
+    q = [column["ks"]["q"] for column in report["drift"]["columns"] if column["ks"].get("p") is not None]
+    np.testing.assert_allclose(q, stats.false_discovery_control(p), rtol=1e-9)
+    assert columns["wait, s"]["verdict"] == "alert" and columns["level"]["verdict"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "says"),
+    [
+        ((np.zeros((3, 2)), np.zeros((4, 2))), {}, "rows"),
+        ((np.zeros((3, 2, 2)), None), {}, "dimensions"),
+        ((np.zeros((3, 2)), None), {"feature_names": ["a"]}, "1 names, and there are 2"),
+        ((np.zeros((3, 2)), np.ones((3, 2)), [0, 1, 2]), {}, "label 2 is no class"),
+        ((np.zeros((0, 2)), None), {}, "no rows"),
+        (([["a"]], None), {}, None),
+        ((np.array([object()]), None), {}, None),
+    ],
+)
+def test_what_cannot_be_a_reference_says_why(tmp_path, arrays, options, says):
+    with pytest.raises((ValueError, TypeError, OSError, struct.error), match=says):
+        mlwatch.Reference.fit(*arrays, model="m", **options).save(tmp_path / "m.mlwref")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_program_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLWATCH_BIN", "/nowhere/mlwatch")
+    with pytest.raises(FileNotFoundError, match="make sidecar"):
+        mlwatch.Reference.fit(np.zeros((3, 2)), model="m").save(tmp_path / "m.mlwref")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("a,b\n1,x\n", "line 2, column b"),
+        ("a,b\n1\n", "CSV error"),
+        ("a,a\n1,2\n", "two columns are called"),
+        ("", "no columns|there are no rows"),
+    ],
+)
+def test_a_table_that_is_wrong_says_where(mlwatch_bin, tmp_path, content, says):
+    (tmp_path / "t.csv").write_text(content)
+    done = build(mlwatch_bin, tmp_path / "m.mlwref", "--model", "m", "--table", tmp_path / "t.csv")
+    assert done.returncode in (66, 78) and re.search(says, done.stderr), done.stderr
+
+
+def test_a_table_gives_the_same_reference_as_its_arrays(mlwatch_bin, tmp_path):
+    x, proba, y = data()
+    lines = ["level,wait,balance,plan,constant,p_a,p_b,p_c,truth"]
+    for row, p, label in zip(x, proba, y, strict=True):
+        lines.append(",".join(["" if np.isnan(v) else repr(float(v)) for v in (*row, *p)]) + f",p_{'abc'[label]}")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    done = build(mlwatch_bin, tmp_path / "table.mlwref", "--model", "m", "--table", tmp_path / "t.csv", "--proba-columns", "p_*", "--label-column", "truth")
+    assert done.returncode == 0, done.stderr
+    names = ["level", "wait", "balance", "plan", "constant"]
+    mlwatch.Reference.fit(x, proba, y, model="m", feature_names=names, class_names=["p_a", "p_b", "p_c"]).save(tmp_path / "arrays.mlwref")
+    assert (tmp_path / "table.mlwref").read_bytes() == (tmp_path / "arrays.mlwref").read_bytes()
