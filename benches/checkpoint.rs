@@ -120,7 +120,7 @@ impl Stream {
             Columns::F32(ArrayView2::from_shape((ROWS, <[f32]>::len(values) / ROWS), values).expect("whole rows"))
         };
         let (probabilities, features) = (Some(matrix(&self.values.0)), Some(matrix(&self.values.1)));
-        self.profile.update(&Rows { count: ROWS, probabilities, features, labels: None, segments: None });
+        self.profile.update(&Rows { count: ROWS, probabilities, features, ..Rows::default() });
     }
 
     /// And waits for the writer, which has a millisecond for each batch in life.

@@ -83,7 +83,7 @@ fn who_asks_for_too_much_is_refused_by_the_name_of_the_limit() {
         ("max_ring_bytes", "max_ring_bytes = 100_000", |dir| open(dir, &Options { ring_bytes: 1 << 18, ..model("b") })),
         ("max_classes", "max_classes = 9", |dir| open(dir, &Options { n_classes: 10, ..model("b") })),
         ("max_features", "max_features = 9", |dir| open(dir, &Options { n_features: 10, ..model("b") })),
-        ("max_profile_bytes", "max_profile_bytes = 500_000", |dir| {
+        ("max_profile_bytes", "max_profile_bytes = 650_000", |dir| {
             let options = Options { n_features: 1500, ring_bytes: 1 << 20, ..model("b") };
             open(dir, &options)
         }),
@@ -119,7 +119,7 @@ fn who_was_one_too_many_is_read_once_there_is_room() {
 
 #[test]
 fn a_sample_is_cut_to_the_memory_and_to_the_rows_that_a_producer_may_have() {
-    for (limits, most) in [("max_profile_bytes = 500_000", 10_000), ("max_reservoir_rows = 70", 70)] {
+    for (limits, most) in [("max_profile_bytes = 650_000", 10_000), ("max_reservoir_rows = 70", 70)] {
         let house = House::new(limits);
         let wishful = Options { reservoir_rows: u64::MAX, ring_bytes: 1 << 20, ..model("wishful") };
         let producer = Producer::open(house.dir.path(), &wishful).unwrap();

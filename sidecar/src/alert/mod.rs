@@ -1,6 +1,6 @@
 //! When something is worth waking somebody: rules over reports, each of which must hold in k of the last m periods.
 //!
-//! The rules that are always there are the verdicts of `drift`; others are the operator's, on any number of a report. A period in
+//! The rules that are always there are the verdicts of `drift` and `canary`; others are the operator's, on any number of a report. A period in
 //! which a rule's value is undefined changes nothing.
 
 mod history;
@@ -9,7 +9,7 @@ mod rule;
 pub use rule::{Rule, RuleError};
 
 use crate::reference::Reference;
-use crate::report::{Alert, AlertState, Drift, MOST_ALERTS, Measure, Report, Severity, Verdict};
+use crate::report::{Alert, AlertState, Canary, Drift, MOST_ALERTS, Measure, Report, Severity, Verdict};
 use history::{History, Judged};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -26,13 +26,15 @@ pub struct AlertSettings {
     pub persistence: [u64; 2],
     /// Alert on the verdicts of `drift`.
     pub drift: bool,
+    /// Alert on the verdicts of `canary`.
+    pub canary: bool,
     /// Further rules.
     pub rule: Vec<Rule>,
 }
 
 impl Default for AlertSettings {
     fn default() -> AlertSettings {
-        AlertSettings { persistence: [3, 5], drift: true, rule: Vec::new() }
+        AlertSettings { persistence: [3, 5], drift: true, canary: true, rule: Vec::new() }
     }
 }
 
@@ -101,6 +103,9 @@ impl Alerts {
         if let Some(drift) = report.drift.as_ref().filter(|_| self.settings.drift) {
             findings.extend(of_drift(drift, self.settings.persistence));
         }
+        if self.settings.canary {
+            findings.extend(of_canary(&report.canary, self.settings.persistence));
+        }
         findings.extend(rule::findings(&self.settings, report, reference));
         let model = self.model_of(report);
         for finding in findings {
@@ -158,22 +163,34 @@ fn tell(report: &Report, alert: &Alert) {
 
 /// The verdict of every column, and of their share.
 fn of_drift(drift: &Drift, persistence: [u64; 2]) -> impl Iterator<Item = Finding> + '_ {
-    let found = move |of: String, name: &str, (measure, evidence): (&str, Measure), verdict| {
-        let severity = match verdict {
-            Verdict::Ok => None,
-            Verdict::Warn => Some(Severity::Warning),
-            Verdict::Alert => Some(Severity::Critical),
-        };
-        let metric = format!("drift.{of}.{measure}");
-        let subject = Subject { rule: "drift".into(), of, name: name.into() };
-        Finding { subject, metric, persistence, severity, limit: format!("{measure} by its levels"), evidence }
+    let found = move |of: &str, name: &str, (measure, evidence): (&str, Measure), verdict| {
+        let subject = Subject { rule: "drift".into(), of: of.into(), name: name.into() };
+        of_verdict(subject, format!("drift.{of}.{measure}"), evidence, verdict, persistence)
     };
     let columns = drift.columns.iter().filter_map(move |column| {
         let verdict = column.verdict?;
-        Some(found(column.of.name().into(), &column.name, column.worst(), verdict))
+        Some(found(column.of.name(), &column.name, column.worst(), verdict))
     });
     let share = drift.drifted_share;
-    columns.chain(share.verdict.map(|verdict| found("features".into(), "", ("drifted_share", share), verdict)))
+    columns.chain(share.verdict.map(|verdict| found("features", "", ("drifted_share", share), verdict)))
+}
+
+/// The verdict on each other version.
+fn of_canary(canary: &[Canary], persistence: [u64; 2]) -> impl Iterator<Item = Finding> + '_ {
+    canary.iter().filter_map(move |other| {
+        let subject = Subject { rule: "canary".into(), of: "version".into(), name: other.version.clone() };
+        let (measure, evidence) = other.worst();
+        Some(of_verdict(subject, format!("canary.{measure}"), evidence, other.verdict?, persistence))
+    })
+}
+
+fn of_verdict(subject: Subject, metric: String, evidence: Measure, verdict: Verdict, persistence: [u64; 2]) -> Finding {
+    let severity = match verdict {
+        Verdict::Ok => None,
+        Verdict::Warn => Some(Severity::Warning),
+        Verdict::Alert => Some(Severity::Critical),
+    };
+    Finding { subject, limit: "by the levels of drift".into(), metric, persistence, severity, evidence }
 }
 
 #[cfg(test)]

@@ -382,7 +382,7 @@ mod tests {
             let (proba, feature) = ([1.0 - p, p], [i as f64]);
             let probabilities = Some(Columns::F32(ArrayView2::from_shape((1, 2), &proba).unwrap()));
             let features = Some(Columns::F64(ArrayView2::from_shape((1, 1), &feature).unwrap()));
-            profile.update(&Rows { count: 1, probabilities, features, labels: None, segments: None });
+            profile.update(&Rows { count: 1, probabilities, features, ..Rows::default() });
         }
     }
 

@@ -6,7 +6,7 @@ use crate::health::Health;
 use crate::period::Period;
 use crate::profile::Profile;
 use crate::reference::Reference;
-use crate::report::{DriftSettings, Report};
+use crate::report::{DriftSettings, Report, Versions};
 use crate::ring::wire;
 use crate::sink::{HealthFile, Sinks};
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -53,7 +53,7 @@ fn close_all(
     drift: &DriftSettings,
     mut alerts: Alerts,
 ) -> u64 {
-    let mut unwritable = false;
+    let (mut unwritable, mut versions) = (false, Versions::default());
     for to_close in to_close {
         match to_close {
             ToClose::Period(closed) => {
@@ -65,6 +65,7 @@ fn close_all(
                 if let Some(reference) = &reference {
                     report = report.against(&profile, reference, drift);
                 }
+                versions.compare(&mut report, period, &profile, drift);
                 alerts.judge(&mut report, reference.as_deref());
                 sinks.send(report, receipt);
             }

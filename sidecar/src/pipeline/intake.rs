@@ -364,6 +364,7 @@ pub fn rows_of<'a>(batch: &Batch<'a>) -> Rows<'a> {
         count: batch.rows,
         probabilities: batch.probabilities.map(columns_of),
         features: batch.features.map(columns_of),
+        ids: batch.ids,
         segments: batch.segments,
         labels: labels.or(batch.label_sets.map(Labels::Sets)).or(batch.targets.map(Labels::Targets)),
     }

@@ -263,7 +263,7 @@ mod tests {
         let mut model = Model::new(0, spec, Duration::from_secs(1), 1, [now; 2], store.new_checkpoint());
         let mut closed = Vec::new();
         let features = Some(Columns::F64(ArrayView2::from_shape((1, 1), &[1.0]).unwrap()));
-        let rows = Rows { count: 1, probabilities: None, features, labels: None, segments: None };
+        let rows = Rows { count: 1, probabilities: None, features, ..Rows::default() };
         let mut fed = 0;
         while !model.is_held_up() {
             let mut out = Outlet { closed: &mut closed, store: &store };

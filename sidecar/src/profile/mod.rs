@@ -1,5 +1,6 @@
 //! Everything known about one model over one period: exact statistics over every row, and a sample of whole rows.
 
+mod answered;
 mod bins;
 mod embeddings;
 mod estimates;
@@ -12,6 +13,7 @@ mod sample;
 mod segments;
 mod spec;
 
+pub use answered::{Answered, MOST_ANSWERED};
 pub use bins::{Bins, Frozen};
 pub use embeddings::Embeddings;
 pub use estimates::Estimates;
@@ -66,6 +68,8 @@ pub struct Profile {
     pub bins: Option<Bins>,
     /// The answers by segment, where the spec says so.
     pub segments: Option<Segments>,
+    /// What was predicted for which id.
+    pub answered: Answered,
     /// Some of the rows.
     pub sample: Sample,
     #[serde(skip)]
@@ -86,6 +90,7 @@ impl Profile {
             features: Features::new(&spec),
             quality: Quality::new(&spec),
             estimates: Estimates::new(&spec),
+            answered: Answered::default(),
             bins: None,
             segments: spec.segments.map(|_| Segments::new(classes)),
             sample: Sample::new(&spec, reservoir_rows, seed),
@@ -102,7 +107,9 @@ impl Profile {
     /// An upper bound of a profile's memory in bytes, the sample's values taking `value_bytes` each.
     pub fn bytes(size: Size, reservoir_rows: u64, value_bytes: u64) -> u64 {
         const COLUMN: u64 = 160 + 88; // a Moment, its pending sums and shift, a count of predictions, counts above 11 edges
-        const FIXED: u64 = 56 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES; // scratch, names, slots
+        // Scratch, names, slots, ids with their share of the nodes.
+        const FIXED: u64 =
+            56 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES + 32 * MOST_ANSWERED as u64;
         const CATEGORIES: u64 = 20 << 10; // exact counts, counters, where they stand, a HyperLogLog; lists double as they grow
         const SEGMENT: u64 = 512; // a Segment, its key, its share of the nodes
         let columns = size.classes + size.features;
@@ -167,6 +174,9 @@ impl Profile {
                 bins.count_predictions(probabilities, &self.classified);
             }
         }
+        if let Some(ids) = rows.ids {
+            self.answered.update(ids, &self.classified);
+        }
         if let Some(features) = &rows.features {
             self.features.update(features);
             if let Some(bins) = &mut self.bins {
@@ -199,6 +209,7 @@ impl Profile {
             && self.quality.fits(&spec)
             && self.estimates.fits(&spec)
             && self.features.fits(&spec)
+            && self.answered.fits(classes)
             && segments;
         self.sample = self.sample.emptied(&spec);
         self.spec = spec;
@@ -230,7 +241,7 @@ mod tests {
     fn rows<'a>(probabilities: &'a [f64], labels: Option<Labels<'a>>) -> Rows<'a> {
         let count = probabilities.len() / 3;
         let view = ArrayView2::from_shape((count, 3), probabilities).unwrap();
-        Rows { count, probabilities: Some(Columns::F64(view)), features: None, labels, segments: None }
+        Rows { count, probabilities: Some(Columns::F64(view)), features: None, labels, ..Rows::default() }
     }
 
     #[test]
@@ -307,7 +318,7 @@ mod tests {
             probabilities: None,
             features: Some(Columns::F32(view)),
             labels: None,
-            segments: None,
+            ..Rows::default()
         });
         assert_eq!(p.features.categories[0].as_ref().unwrap().iter().collect::<Vec<_>>(), [(1.0, 1), (2.0, 2)]);
         assert_eq!((p.rows, p.predictions.rows), (3, 0));
@@ -329,7 +340,7 @@ mod tests {
             probabilities: None,
             features: None,
             labels: Some(Labels::Classes(&[0; 4])),
-            segments: None,
+            ..Rows::default()
         });
         assert_eq!((p.rows, p.quality.unjoined_label_rows), (0, 4));
     }

@@ -15,6 +15,8 @@ pub struct Rows<'a> {
     pub features: Option<Columns<'a>>,
     /// What was right.
     pub labels: Option<Labels<'a>>,
+    /// Whom the rows are about, for whoever else was asked the same.
+    pub ids: Option<&'a [u64]>,
     /// Whom each row is about.
     pub segments: Option<&'a [u16]>,
 }
@@ -37,6 +39,7 @@ impl<'a> Rows<'a> {
             count: range.len(),
             probabilities: self.probabilities.map(|columns| columns.rows(range.clone())),
             features: self.features.map(|columns| columns.rows(range.clone())),
+            ids: self.ids.map(|ids| &ids[range.clone()]),
             segments: self.segments.map(|segments| &segments[range.clone()]),
             labels: self.labels.map(|labels| match labels {
                 Labels::Classes(labels) => Labels::Classes(&labels[range]),

@@ -153,6 +153,7 @@ mod tests {
         let labels: Vec<i32> = rows.iter().map(|row| row.3).collect();
         let view = |values, columns| Columns::F64(ArrayView2::from_shape((rows.len(), columns), values).unwrap());
         profile.update(&Rows {
+            ids: None,
             count: rows.len(),
             probabilities: Some(view(&probabilities, CLASSES)),
             features: with.then(|| view(&features, 2)),
@@ -215,7 +216,7 @@ mod tests {
         let values = [7.0, f64::NAN, -0.0, 0.0, f64::INFINITY, 8.0, 7.0];
         let features: Vec<f64> = values.iter().flat_map(|x| [*x, 1.0]).collect();
         let features = Some(Columns::F64(ArrayView2::from_shape((7, 2), &features).unwrap()));
-        p.update(&Rows { count: 7, probabilities: None, features, labels: None, segments: None });
+        p.update(&Rows { count: 7, probabilities: None, features, ..Rows::default() });
         let rows: Vec<_> = all(&p).into_iter().map(|(value, segment)| (value, segment.rows)).collect();
         assert_eq!(rows, [(Some(0.0), 2), (Some(7.0), 2), (None, 2), (None, 1)]);
     }
@@ -226,6 +227,7 @@ mod tests {
         let sets = ArrayView2::from_shape((3, 3), &[0u8, 1, 0, 1, 1, 0, 0, 0, 9]).unwrap();
         let probabilities = ArrayView2::from_shape((3, 3), &[0.1, 0.8, 0.1, 0.1, 0.8, 0.1, 0.1, 0.8, 0.1]).unwrap();
         p.update(&Rows {
+            ids: None,
             count: 3,
             probabilities: Some(Columns::F64(probabilities)),
             features: None,

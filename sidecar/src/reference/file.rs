@@ -150,7 +150,7 @@ mod tests {
                 probabilities: Some(Columns::F64(ArrayView2::from_shape((1, 2), &proba).unwrap())),
                 features: Some(Columns::F64(ArrayView2::from_shape((1, 2), &features).unwrap())),
                 labels: Some(crate::profile::Labels::Classes(&labels)),
-                segments: None,
+                ..Rows::default()
             });
         }
         Reference::of(&profile)

@@ -4,6 +4,7 @@
 //! every field.
 
 mod alerts;
+mod canary;
 mod drift;
 mod embeddings;
 mod features;
@@ -14,6 +15,7 @@ mod segments;
 mod summary;
 
 pub use alerts::{Alert, AlertState, Severity};
+pub use canary::{Canary, Interval, Versions};
 pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, EmbeddingDrift, Levels, Measure, Verdict};
 pub use embeddings::Embedding;
 pub use features::{Codes, FeatureReport, TopValue, ValueCount};
@@ -63,6 +65,8 @@ pub struct Report {
     pub segments: Vec<SegmentReport>,
     /// `None` without a reference.
     pub drift: Option<Drift>,
+    /// Empty without other versions.
+    pub canary: Vec<Canary>,
     pub alerts: Vec<Alert>,
     pub more_alerts: u64,
 }
@@ -94,6 +98,7 @@ impl Report {
             labels: labels::labels(profile),
             segments: segments::segments(profile),
             drift: None,
+            canary: Vec::new(),
             alerts: Vec::new(),
             more_alerts: 0,
         }
@@ -112,6 +117,8 @@ const EMBEDDING_BYTES: u64 = 512 + size_of::<EmbeddingDrift>() as u64;
 /// Its class counts apart; a f64 may take 350 digits.
 const SEGMENT_BYTES: u64 = 768;
 const VALUE_BYTES: u64 = size_of::<ValueCount>() as u64;
+/// Another version, with its name.
+const CANARY_BYTES: u64 = size_of::<Canary>() as u64 + 256;
 /// Alerts in a report: of ten thousand features that drift together, most say nothing new.
 pub const MOST_ALERTS: usize = 1000;
 /// An alert, its texts being names of columns and what an operator has called a rule.
@@ -141,6 +148,7 @@ impl Report {
             + names(&mut outputs().map(|output| &output.name))
             + names(&mut self.features.iter().map(|feature| &feature.name))
             + names(&mut self.instances.iter())
+            + self.canary.len() as u64 * CANARY_BYTES
             + self.alerts.iter().map(Alert::bytes).sum::<u64>()
             + self.drift.iter().flat_map(|drift| &drift.columns).map(ColumnDrift::bytes).sum::<u64>()
             + 4096
@@ -160,7 +168,7 @@ impl Report {
             + confused * (CONFUSION_ROW_BYTES + confused * size_of::<u64>() as u64)
             + codes
             + embeddings;
-        let alerts = MOST_ALERTS as u64 * ALERT_BYTES;
+        let alerts = MOST_ALERTS as u64 * ALERT_BYTES + canary::MOST_COMPARED as u64 * CANARY_BYTES;
         (columns + 3 * spec.bytes() + instances + alerts + 4096).saturating_add(segments)
     }
 }
@@ -203,7 +211,7 @@ mod tests {
             probabilities: Some(Columns::F64(ArrayView2::from_shape((1000, 3), &probabilities).unwrap())),
             features: Some(Columns::F64(ArrayView2::from_shape((1000, 4), &features).unwrap())),
             labels: None,
-            segments: None,
+            ..Rows::default()
         });
         let report = Report::of(Period { start_ns: 0, end_ns: 1, partial: false }, &profile, [""; DROP_REASONS]);
         let codes = report.features[0].codes.as_ref().unwrap();

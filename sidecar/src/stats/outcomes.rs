@@ -125,6 +125,11 @@ impl Outcomes {
         self.rows
     }
 
+    /// Of these, rows predicted right.
+    pub fn correct(&self) -> u64 {
+        self.correct
+    }
+
     /// Rows whose label is exactly one class.
     pub fn single_rows(&self) -> u64 {
         self.single_rows

@@ -195,6 +195,12 @@ fn categorical(name: &str, column: Option<&Column>, moment: &Moment, categories:
     .with_counts(&counts, &current, hash(reference.values.iter().map(|(value, _)| value)))
 }
 
+/// PSI over the classes that two versions predicted.
+pub fn class_mix(names: &[String], counts: &[u64], other_names: &[String], other: &[u64]) -> Measure {
+    let other: Vec<(String, u64)> = other_names.iter().cloned().zip(other.iter().copied()).collect();
+    classes(ColumnKind::PredictedClass, names, counts, &other).psi
+}
+
 /// By name: a class that the reference does not know shares a bin with others such.
 fn classes(of: ColumnKind, names: &[String], counts: &[u64], reference: &[(String, u64)]) -> ColumnDrift {
     if reference.is_empty() {

@@ -66,6 +66,8 @@ pub struct DriftSettings {
     pub missing: Levels,
     /// Distance of an embedding's centroid in deviations of the reference's vectors.
     pub embedding: Levels,
+    /// Difference of two versions' accuracies.
+    pub accuracy: Levels,
     /// Share of drifted features.
     pub drifted_share: Levels,
 }
@@ -85,6 +87,7 @@ impl Default for DriftSettings {
             w1: levels(Some(0.1), None),
             missing: levels(None, Some(0.02)),
             embedding: levels(Some(0.1), Some(0.5)),
+            accuracy: levels(Some(0.02), Some(0.05)),
             drifted_share: levels(None, Some(0.3)),
         }
     }

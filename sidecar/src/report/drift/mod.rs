@@ -4,6 +4,7 @@ mod columns;
 mod embeddings;
 mod measure;
 
+pub(super) use columns::class_mix;
 pub use embeddings::EmbeddingDrift;
 pub use measure::{DriftSettings, Levels, Measure, Verdict};
 
@@ -194,7 +195,7 @@ mod tests {
                 probabilities: Some(Columns::F64(ArrayView2::from_shape((1, 2), &proba).unwrap())),
                 features: Some(Columns::F64(ArrayView2::from_shape((1, 4), &features).unwrap())),
                 labels: None,
-                segments: None,
+                ..Rows::default()
             });
         }
         profile

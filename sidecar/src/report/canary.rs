@@ -1,0 +1,292 @@
+//! Versions of one model side by side: what they answered in the same period, without any reference.
+
+use super::Report;
+use super::drift::{DriftSettings, Measure, Verdict, class_mix};
+use super::predictions::sampled_confidence_and_margin;
+use crate::period::Period;
+use crate::profile::{Answered, Profile, Spec};
+use crate::stats::{Difference, Proportion, Steps, benjamini_hochberg, kolmogorov_p};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Periods of other versions that are remembered: reports of one period come within a moment of each other.
+const MOST_REMEMBERED: usize = 64;
+/// Models with more classes are not compared: what is remembered of each must stay small.
+const MOST_CLASSES: usize = 1024;
+/// Other versions in one report.
+pub(super) const MOST_COMPARED: usize = 8;
+
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct Canary {
+    pub version: String,
+    pub rows: u64,
+    pub class_mix: Measure,
+    pub confidence_ks: Measure,
+    pub margin_ks: Measure,
+    pub accuracy_difference: Interval,
+    pub agreement: Interval,
+    pub verdict: Option<Verdict>,
+}
+
+impl Canary {
+    /// The measure with the worst verdict, and its name; of several the first.
+    pub fn worst(&self) -> (&'static str, Measure) {
+        let accuracy = &self.accuracy_difference;
+        let accuracy = Measure { value: accuracy.value, verdict: accuracy.verdict, ..Measure::default() };
+        let measures = [
+            ("accuracy_difference", accuracy),
+            ("class_mix", self.class_mix),
+            ("confidence_ks", self.confidence_ks),
+            ("margin_ks", self.margin_ks),
+        ];
+        let worse =
+            |a: (&'static str, Measure), b: (&'static str, Measure)| if b.1.verdict > a.1.verdict { b } else { a };
+        measures.into_iter().reduce(worse).expect("four measures")
+    }
+}
+
+/// A share or a difference of two, with its 95 % interval.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct Interval {
+    pub value: Option<f64>,
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    pub n: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_other: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+/// What was closed of late.
+#[derive(Debug, Default)]
+pub struct Versions(VecDeque<Digest>);
+
+/// One version's period.
+#[derive(Debug)]
+struct Digest {
+    period: Period,
+    spec: Arc<Spec>,
+    rows: u64,
+    class_counts: Vec<u64>,
+    confidence: Sampled,
+    margin: Sampled,
+    /// Single-label rows predicted right, and how many such rows there are.
+    right: (u64, u64),
+    answered: Answered,
+}
+
+#[derive(Debug)]
+struct Sampled {
+    steps: Steps,
+    n: u64,
+}
+
+impl Sampled {
+    /// `ascending` holds finite values.
+    fn of(ascending: &[f64]) -> Sampled {
+        Sampled { steps: Steps::of_sorted(ascending), n: ascending.len() as u64 }
+    }
+}
+
+impl Versions {
+    /// Adds to `report` how its version compares with the others whose report of the same period came before.
+    pub fn compare(&mut self, report: &mut Report, period: Period, profile: &Profile, settings: &DriftSettings) {
+        let spec = &profile.spec;
+        if spec.regression || spec.classes.is_empty() || spec.classes.len() > MOST_CLASSES || profile.rows == 0 {
+            return;
+        }
+        let (mut confidence, mut margin) = sampled_confidence_and_margin(profile);
+        confidence.sort_unstable_by(f64::total_cmp);
+        margin.sort_unstable_by(f64::total_cmp);
+        let outcomes = &profile.quality.outcomes;
+        let this = Digest {
+            period,
+            spec: spec.clone(),
+            rows: profile.rows,
+            class_counts: profile.predictions.class_counts.clone(),
+            confidence: Sampled::of(&confidence),
+            margin: Sampled::of(&margin),
+            right: (outcomes.correct(), outcomes.single_rows()),
+            answered: profile.answered.clone(),
+        };
+        let others = self.0.iter().filter(|other| other.is_another_version_of(&this));
+        report.canary =
+            others.take(MOST_COMPARED).map(|other| this.against(other, [&confidence, &margin], settings)).collect();
+        self.0.push_front(this);
+        self.0.truncate(MOST_REMEMBERED);
+    }
+}
+
+impl Digest {
+    fn is_another_version_of(&self, this: &Digest) -> bool {
+        self.spec.model == this.spec.model
+            && self.spec.version != this.spec.version
+            && (self.period.start_ns, self.period.end_ns) == (this.period.start_ns, this.period.end_ns)
+    }
+
+    fn against(&self, other: &Digest, [confidence, margin]: [&[f64]; 2], settings: &DriftSettings) -> Canary {
+        let mut class_mix = class_mix(&self.spec.classes, &self.class_counts, &other.spec.classes, &other.class_counts);
+        let mut distances = [ks(&other.confidence, confidence), ks(&other.margin, margin)];
+        let p: Vec<f64> = distances.iter().filter_map(|measure| measure.p).collect();
+        let tested = distances.iter_mut().filter(|measure| measure.p.is_some());
+        tested.zip(benjamini_hochberg(&p)).for_each(|(measure, q)| measure.q = Some(q));
+        let mut accuracy_difference = self.accuracy_against(other);
+        if self.rows.min(other.rows) >= settings.min_rows {
+            class_mix.judge(&settings.psi, |measure| measure.z.is_some_and(|z| z >= settings.z));
+            distances.iter_mut().for_each(|ks| ks.judge(&settings.ks, |ks| ks.q.is_some_and(|q| q < settings.fdr)));
+            accuracy_difference.judge(settings);
+        }
+        let [confidence_ks, margin_ks] = distances;
+        let verdicts = [class_mix.verdict, confidence_ks.verdict, margin_ks.verdict, accuracy_difference.verdict];
+        Canary {
+            version: other.spec.version.clone(),
+            rows: other.rows,
+            class_mix,
+            confidence_ks,
+            margin_ks,
+            accuracy_difference,
+            agreement: self.agreement_with(other),
+            verdict: verdicts.into_iter().flatten().max(),
+        }
+    }
+
+    fn accuracy_against(&self, other: &Digest) -> Interval {
+        let share = |(right, all): (u64, u64)| Proportion::of(right, all);
+        let (n, n_other) = (self.right.1, Some(other.right.1));
+        match (share(self.right), share(other.right)) {
+            (Some(this), Some(other)) => {
+                let Difference { value, low, high } = Difference::of(this, other);
+                Interval { value: Some(value), low: Some(low), high: Some(high), n, n_other, ..Interval::default() }
+            }
+            _ => Interval { n, n_other, reason: Some("no_labels"), ..Interval::default() },
+        }
+    }
+
+    /// By the names of the classes: their order may differ.
+    fn agreement_with(&self, other: &Digest) -> Interval {
+        let (mut n, mut equal) = (0, 0);
+        for (mine, theirs) in self.answered.common(&other.answered) {
+            n += 1;
+            equal += u64::from(self.spec.classes.get(mine) == other.spec.classes.get(theirs));
+        }
+        match Proportion::of(equal, n) {
+            Some(Proportion { value, low, high }) => {
+                Interval { value: Some(value), low: Some(low), high: Some(high), n, ..Interval::default() }
+            }
+            None => {
+                let either_has_none = self.answered.is_empty() || other.answered.is_empty();
+                let reason = if either_has_none { "no_ids" } else { "no_common_ids" };
+                Interval { reason: Some(reason), ..Interval::default() }
+            }
+        }
+    }
+}
+
+impl Interval {
+    /// Drift in the accuracy: large enough by its level, and not by chance.
+    fn judge(&mut self, settings: &DriftSettings) {
+        let by_chance = self.low.zip(self.high).is_none_or(|(low, high)| (low..=high).contains(&0.0));
+        let mut measure = Measure { value: self.value, ..Measure::default() };
+        measure.judge(&settings.accuracy, |_| !by_chance);
+        self.verdict = measure.verdict;
+    }
+}
+
+fn ks(other: &Sampled, ascending: &[f64]) -> Measure {
+    match other.steps.distance(ascending) {
+        Some(distance) => {
+            let p = kolmogorov_p(distance.ks, ascending.len() as f64, other.n as f64);
+            Measure { p: Some(p), ..Measure::of(distance.ks) }
+        }
+        None => Measure::undefined("not_sampled"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Labels, Rows};
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+
+    const PERIOD: Period = Period { start_ns: 0, end_ns: 1, partial: false };
+
+    /// 600 rows with ids from `first` on; a row in `one_in` is answered otherwise.
+    fn profile(version: &str, classes: [&str; 2], first: u64, one_in: u64) -> Profile {
+        let spec = Spec {
+            model: "m".into(),
+            version: version.into(),
+            threshold: 0.5,
+            classes: classes.map(String::from).to_vec(),
+            ..Spec::default()
+        };
+        let mut profile = Profile::new(Arc::new(spec), 1000, 1);
+        for id in first..first + 600 {
+            let truth = id % 2;
+            let sure = 0.9 - (id % 7) as f64 / 100.0;
+            let answer = if id % one_in == 0 { 1 - truth } else { truth };
+            let yes = if answer == 1 { sure } else { 1.0 - sure };
+            let by_name = if classes[0] == "no" { [1.0 - yes, yes] } else { [yes, 1.0 - yes] };
+            let label = [if classes[0] == "no" { truth as i32 } else { 1 - truth as i32 }];
+            profile.update(&Rows {
+                count: 1,
+                probabilities: Some(Columns::F64(ArrayView2::from_shape((1, 2), &by_name).unwrap())),
+                labels: Some(Labels::Classes(&label)),
+                ids: Some(&[id]),
+                ..Rows::default()
+            });
+        }
+        profile
+    }
+
+    fn compared(profiles: &[Profile]) -> Vec<Canary> {
+        let mut versions = Versions::default();
+        let mut last = Vec::new();
+        for profile in profiles {
+            let mut report = Report::of(PERIOD, profile, [""; 5]);
+            versions.compare(&mut report, PERIOD, profile, &DriftSettings::default());
+            last = report.canary;
+        }
+        last
+    }
+
+    #[test]
+    fn versions_that_answer_alike_agree_whatever_the_order_of_their_classes() {
+        let same = compared(&[profile("1", ["no", "yes"], 0, 1000), profile("2", ["yes", "no"], 0, 1000)]);
+        assert_eq!((same.len(), same[0].version.as_str(), same[0].verdict), (1, "1", Some(Verdict::Ok)));
+        assert_eq!((same[0].agreement.value, same[0].agreement.n), (Some(1.0), 600));
+        assert_eq!((same[0].class_mix.value, same[0].confidence_ks.value), (Some(0.0), Some(0.0)));
+        assert_eq!(same[0].accuracy_difference.value, Some(0.0));
+    }
+
+    #[test]
+    fn a_worse_version_shows_in_accuracy_and_agreement_with_their_intervals() {
+        let worse = &compared(&[profile("1", ["no", "yes"], 0, 1000), profile("2", ["no", "yes"], 200, 4)])[0];
+        let difference = worse.accuracy_difference;
+        assert!((difference.value.unwrap() + 0.25).abs() < 0.01, "{difference:?}");
+        assert!(
+            difference.low < difference.value && difference.value < difference.high && difference.high < Some(-0.2)
+        );
+        assert_eq!((difference.verdict, worse.verdict), (Some(Verdict::Alert), Some(Verdict::Alert)));
+        assert_eq!((worse.agreement.value, worse.agreement.n), (Some(0.75), 400), "400 ids are in both");
+    }
+
+    #[test]
+    fn another_period_or_model_is_not_compared() {
+        let (a, b) = (profile("1", ["no", "yes"], 0, 9), profile("2", ["no", "yes"], 0, 9));
+        let mut versions = Versions::default();
+        let mut report = Report::of(PERIOD, &a, [""; 5]);
+        versions.compare(&mut report, PERIOD, &a, &DriftSettings::default());
+        let next = Period { start_ns: 1, end_ns: 2, partial: false };
+        let mut report = Report::of(next, &b, [""; 5]);
+        versions.compare(&mut report, next, &b, &DriftSettings::default());
+        assert!(report.canary.is_empty());
+        assert!(compared(&[a]).is_empty(), "itself");
+    }
+}
