@@ -11,6 +11,7 @@ mod features;
 mod labels;
 mod losses;
 mod predictions;
+mod scores;
 mod segments;
 mod summary;
 
@@ -22,6 +23,7 @@ pub use features::{Codes, FeatureReport, TopValue, ValueCount};
 pub use labels::{ClassQuality, ClassReasons, LabelReasons, Labels, Mean};
 pub use losses::Losses;
 pub use predictions::{ClassReport, Named, Predictions};
+pub use scores::{Estimated, OutputErrors, Scores};
 pub use segments::{Confidence, SegmentReport};
 pub use summary::Summary;
 
@@ -62,6 +64,9 @@ pub struct Report {
     pub features: Vec<FeatureReport>,
     pub embeddings: Vec<Embedding>,
     pub labels: Labels,
+    pub scores: Option<Scores>,
+    pub errors: Vec<OutputErrors>,
+    pub estimated: Option<Estimated>,
     pub segments: Vec<SegmentReport>,
     /// `None` without a reference.
     pub drift: Option<Drift>,
@@ -96,6 +101,9 @@ impl Report {
             features: features::features(profile),
             embeddings: embeddings::embeddings(profile),
             labels: labels::labels(profile),
+            scores: scores::scores(profile),
+            errors: scores::errors(profile),
+            estimated: scores::estimated(profile),
             segments: segments::segments(profile),
             drift: None,
             canary: Vec::new(),
@@ -111,7 +119,7 @@ impl Report {
 }
 
 /// What a class, a feature and one of its values take in a report, besides their names.
-const CLASS_BYTES: u64 = (size_of::<ClassReport>() + size_of::<ClassQuality>()) as u64;
+const CLASS_BYTES: u64 = (size_of::<ClassReport>() + size_of::<ClassQuality>()) as u64 + scores::CLASS_BYTES;
 const FEATURE_BYTES: u64 = 512;
 const EMBEDDING_BYTES: u64 = 512 + size_of::<EmbeddingDrift>() as u64;
 /// Its class counts apart; a f64 may take 350 digits.
@@ -144,8 +152,8 @@ impl Report {
             + self.embeddings.len() as u64 * EMBEDDING_BYTES
             + self.segments.iter().map(|segment| SEGMENT_BYTES + 8 * segment.class_counts.len() as u64).sum::<u64>()
             + names(&mut self.embeddings.iter().map(|embedding| &embedding.name))
-            + 2 * names(&mut classes().map(|class| &class.name))
-            + names(&mut outputs().map(|output| &output.name))
+            + 4 * names(&mut classes().map(|class| &class.name))
+            + 2 * names(&mut outputs().map(|output| &output.name))
             + names(&mut self.features.iter().map(|feature| &feature.name))
             + names(&mut self.instances.iter())
             + self.canary.len() as u64 * CANARY_BYTES
@@ -169,7 +177,7 @@ impl Report {
             + codes
             + embeddings;
         let alerts = MOST_ALERTS as u64 * ALERT_BYTES + canary::MOST_COMPARED as u64 * CANARY_BYTES;
-        (columns + 3 * spec.bytes() + instances + alerts + 4096).saturating_add(segments)
+        (columns + 5 * spec.bytes() + instances + alerts + 4096).saturating_add(segments)
     }
 }
 

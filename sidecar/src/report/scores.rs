@@ -1,0 +1,230 @@
+//! Probabilities and outputs against what was right, and what probabilities promise without.
+
+use crate::profile::Profile;
+use crate::stats::{Binned, CalibrationError, Errors, MOST_RANKED, Ranked, Reliability, ReliabilityBin};
+use serde::Serialize;
+
+/// As is usual for ECE.
+const UNIFORM_BINS: usize = 15;
+const EQUAL_MASS_BINS: usize = 10;
+
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct Scores {
+    pub n: u64,
+    pub log_loss: Option<f64>,
+    pub brier: Option<f64>,
+    pub calibration: Calibration,
+    pub classes: Vec<ClassScores>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassScores {
+    pub name: String,
+    pub n: u64,
+    pub auroc: Option<f64>,
+    pub auroc_error: Option<f64>,
+    pub average_precision: Option<f64>,
+    pub average_precision_error: Option<f64>,
+    pub mean_probability: Option<f64>,
+    pub bias: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Calibration {
+    pub n: u64,
+    pub ece: Option<f64>,
+    pub rmsce: Option<f64>,
+    pub mce: Option<f64>,
+    pub equal_mass_ece: Option<f64>,
+    pub bins: Vec<CalibrationBin>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CalibrationBin {
+    pub n: u64,
+    pub confidence: Option<f64>,
+    pub accuracy: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct OutputErrors {
+    pub name: String,
+    pub n: u64,
+    pub missing: u64,
+    pub invalid: u64,
+    pub mean_error: Option<f64>,
+    pub mean_absolute_error: Option<f64>,
+    pub root_mean_square_error: Option<f64>,
+    pub r2: Option<f64>,
+    pub mean_absolute_percentage_error: Option<f64>,
+    pub zero_targets: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct Estimated {
+    pub n: u64,
+    pub calibrated: bool,
+    pub accuracy: Option<f64>,
+    pub accuracy_error: Option<f64>,
+    pub labelled_n: u64,
+    pub estimated_minus_realised: Option<f64>,
+    pub classes: Vec<ClassEstimated>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassEstimated {
+    pub name: String,
+    pub predicted: u64,
+    pub true_positives: f64,
+    pub precision: Option<f64>,
+    pub recall: Option<f64>,
+    pub f1: Option<f64>,
+    pub auroc: Option<f64>,
+    pub auroc_error: Option<f64>,
+}
+
+fn is_classification(profile: &Profile) -> bool {
+    !profile.spec.regression && !profile.spec.classes.is_empty()
+}
+
+pub(super) fn scores(profile: &Profile) -> Option<Scores> {
+    if !is_classification(profile) {
+        return None;
+    }
+    let (quality, spec) = (&profile.quality, &profile.spec);
+    let n = quality.outcomes.single_rows();
+    let rows = quality.outcomes.rows();
+    let mut ranked = quality.ranking.classes();
+    let supports = quality.outcomes.classes().map(|class| class.support);
+    let columns = spec.classes.iter().zip(supports).zip(quality.scoring.mean_probabilities());
+    let class =
+        |((name, support), mean): ((&String, u64), Option<f64>)| class_scores(name, rows, support, mean, ranked.next());
+    Some(Scores {
+        n,
+        log_loss: quality.scoring.log_loss().filter(|x| x.is_finite()),
+        brier: quality.scoring.brier().filter(|x| x.is_finite()),
+        calibration: calibration(&quality.reliability),
+        classes: columns.map(class).collect(),
+        reason: match () {
+            _ if rows == 0 => Some("no_labels"),
+            _ if n == 0 => Some("multi_label"),
+            _ => None,
+        },
+    })
+}
+
+fn class_scores(name: &str, n: u64, support: u64, mean: Option<f64>, ranked: Option<Ranked>) -> ClassScores {
+    let auroc = ranked.and_then(|ranked| ranked.auroc);
+    let precision = ranked.and_then(|ranked| ranked.average_precision);
+    let value = |binned: Option<Binned>| binned.map(|binned| binned.value);
+    let error = |binned: Option<Binned>| binned.map(|binned| binned.error);
+    ClassScores {
+        name: name.to_owned(),
+        n,
+        auroc: value(auroc),
+        auroc_error: error(auroc),
+        average_precision: value(precision),
+        average_precision_error: error(precision),
+        mean_probability: mean,
+        bias: mean.map(|mean| mean - support as f64 / n as f64),
+        reason: match () {
+            _ if n == 0 => Some("no_labels"),
+            _ if ranked.is_none() => Some("too_many_classes"),
+            _ if auroc.is_none() => Some("single_class"),
+            _ => None,
+        },
+    }
+}
+
+fn calibration(reliability: &Reliability) -> Calibration {
+    let bins = reliability.uniform(UNIFORM_BINS);
+    let errors = CalibrationError::of(&bins);
+    let bin = |bin: &ReliabilityBin| {
+        let (confidence, accuracy) = bin.means().unzip();
+        CalibrationBin { n: bin.rows, confidence, accuracy }
+    };
+    Calibration {
+        n: reliability.total().rows,
+        ece: errors.map(|errors| errors.expected),
+        rmsce: errors.map(|errors| errors.root_mean_square),
+        mce: errors.map(|errors| errors.maximum),
+        equal_mass_ece: CalibrationError::of(&reliability.equal_mass(EQUAL_MASS_BINS)).map(|errors| errors.expected),
+        bins: bins.iter().map(bin).collect(),
+    }
+}
+
+pub(super) fn errors(profile: &Profile) -> Vec<OutputErrors> {
+    profile.spec.classes.iter().zip(&profile.quality.errors).map(|(name, errors)| output_errors(name, errors)).collect()
+}
+
+fn output_errors(name: &str, errors: &Errors) -> OutputErrors {
+    let finite = |x: Option<f64>| x.filter(|x| x.is_finite());
+    let squares = finite(errors.root_mean_square_error());
+    OutputErrors {
+        name: name.to_owned(),
+        n: errors.n,
+        missing: errors.missing,
+        invalid: errors.invalid,
+        mean_error: finite(errors.mean_error()),
+        mean_absolute_error: finite(errors.mean_absolute_error()),
+        root_mean_square_error: squares,
+        r2: finite(errors.r2()),
+        mean_absolute_percentage_error: finite(errors.mean_absolute_percentage_error()),
+        zero_targets: errors.zero_targets,
+        reason: match () {
+            _ if errors.n == 0 => Some("no_labels"),
+            _ if squares.is_none() => Some("overflow"),
+            _ if errors.r2().is_none() => Some("constant_target"),
+            _ if errors.mean_absolute_percentage_error().is_none() => Some("zero_targets"),
+            _ => None,
+        },
+    }
+}
+
+pub(super) fn estimated(profile: &Profile) -> Option<Estimated> {
+    if !is_classification(profile) {
+        return None;
+    }
+    let (estimates, quality) = (&profile.estimates.estimates, &profile.quality);
+    let labelled = quality.outcomes.single_rows();
+    let class = |(name, class): (&String, crate::stats::ClassEstimate)| ClassEstimated {
+        name: name.clone(),
+        predicted: class.predicted,
+        true_positives: class.true_positives,
+        precision: class.precision,
+        recall: class.recall,
+        f1: class.f1,
+        auroc: class.auroc.map(|auroc| auroc.value),
+        auroc_error: class.auroc.map(|auroc| auroc.error),
+    };
+    Some(Estimated {
+        n: estimates.rows(),
+        calibrated: false,
+        accuracy: estimates.accuracy(),
+        accuracy_error: estimates.accuracy_error(),
+        labelled_n: labelled,
+        estimated_minus_realised: (labelled > 0)
+            .then(|| (quality.expected_correct - quality.outcomes.correct() as f64) / labelled as f64),
+        classes: profile.spec.classes.iter().zip(estimates.classes()).map(class).collect(),
+        reason: match () {
+            _ if estimates.rows() == 0 => Some("empty"),
+            _ if profile.spec.classes.len() > MOST_RANKED => Some("too_many_classes"),
+            _ => None,
+        },
+    })
+}
+
+/// What a class takes in both, besides its names.
+pub(super) const CLASS_BYTES: u64 =
+    (size_of::<ClassScores>() + size_of::<ClassEstimated>() + size_of::<OutputErrors>()) as u64;
