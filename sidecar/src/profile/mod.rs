@@ -26,7 +26,7 @@ pub use sample::Sample;
 pub use segments::{Segment, Segments};
 pub use spec::{Block, Feature, SegmentBy, Segmentation, Size, Spec};
 
-use crate::stats::Calibration;
+use crate::stats::{Calibration, classify};
 use predictions::Classified;
 use quality::Answers;
 use sample::MOST_CHANGES;
@@ -190,6 +190,18 @@ impl Profile {
         if let (Some(segments), Some(segmentation)) = (&mut self.segments, &self.spec.segments) {
             segments.update(rows, segmentation, &self.classified);
         }
+    }
+
+    /// Of the sampled rows that have a class: their largest probability, and its distance to the second largest.
+    pub fn sampled_confidence_and_margin(&self) -> (Vec<f64>, Vec<f64>) {
+        let (mut confidence, mut margin) = (Vec::new(), Vec::new());
+        self.sample.probabilities.for_each_row(|row| {
+            if let Ok(p) = classify(row.iter().copied(), self.spec.threshold) {
+                confidence.push(p.confidence);
+                margin.push(p.margin);
+            }
+        });
+        (confidence, margin)
     }
 
     /// Goes on counting in the bins of a reference, if they are still the same; without any, if not.

@@ -13,7 +13,7 @@ pub use file::{FileError, MOST_BYTES};
 pub use library::{Library, LibraryError, Watch};
 
 use crate::profile::{Frozen, Profile, Spec};
-use crate::stats::{Edges, Moments, classify};
+use crate::stats::{Edges, Moments};
 use serde::{Deserialize, Serialize};
 
 /// What a model was like when all was well.
@@ -55,7 +55,7 @@ impl Reference {
     pub fn of(profile: &Profile) -> Reference {
         let spec = &profile.spec;
         let classified = !spec.regression && !spec.classes.is_empty();
-        let (confidence, margin) = confidence_and_margin(profile);
+        let (confidence, margin) = profile.sampled_confidence_and_margin();
         let of_rows = |name, moments: &Moments, sample| Column::numerical(name, &moments.columns()[0], sample);
         let predictions = &profile.predictions;
         let mut reference = Reference {
@@ -137,17 +137,6 @@ impl Reference {
 
 fn named(spec: &Spec, counts: impl Iterator<Item = u64>) -> Vec<(String, u64)> {
     spec.classes.iter().cloned().zip(counts).collect()
-}
-
-fn confidence_and_margin(profile: &Profile) -> (Vec<f64>, Vec<f64>) {
-    let (mut confidence, mut margin) = (Vec::new(), Vec::new());
-    profile.sample.probabilities.for_each_row(|row| {
-        if let Ok(p) = classify(row.iter().copied(), profile.spec.threshold) {
-            confidence.push(p.confidence);
-            margin.push(p.margin);
-        }
-    });
-    (confidence, margin)
 }
 
 fn probabilities(profile: &Profile) -> Vec<Column> {

@@ -2,7 +2,6 @@
 
 use super::Report;
 use super::drift::{DriftSettings, Measure, Verdict, class_mix};
-use super::predictions::sampled_confidence_and_margin;
 use crate::period::Period;
 use crate::profile::{Answered, Profile, Spec};
 use crate::stats::{Difference, Proportion, Steps, benjamini_hochberg, kolmogorov_p};
@@ -101,7 +100,7 @@ impl Versions {
         if spec.regression || spec.classes.is_empty() || spec.classes.len() > MOST_CLASSES || profile.rows == 0 {
             return;
         }
-        let (mut confidence, mut margin) = sampled_confidence_and_margin(profile);
+        let (mut confidence, mut margin) = profile.sampled_confidence_and_margin();
         confidence.sort_unstable_by(f64::total_cmp);
         margin.sort_unstable_by(f64::total_cmp);
         let outcomes = &profile.quality.outcomes;

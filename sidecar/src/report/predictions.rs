@@ -2,7 +2,7 @@
 
 use super::{Summary, frequency};
 use crate::profile::Profile;
-use crate::stats::{Moment, classify};
+use crate::stats::Moment;
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
@@ -39,7 +39,7 @@ pub struct Named {
 
 pub(super) fn predictions(profile: &Profile) -> Predictions {
     let invalid = profile.predictions.invalid;
-    let (confidence, margin) = sampled_confidence_and_margin(profile);
+    let (confidence, margin) = profile.sampled_confidence_and_margin();
     let classified: u64 = profile.predictions.class_counts.iter().sum();
     let class = |(k, (name, moment)): (usize, (&String, Moment))| ClassReport {
         name: name.clone(),
@@ -66,17 +66,6 @@ pub(super) fn predictions(profile: &Profile) -> Predictions {
             .map(class)
             .collect(),
     }
-}
-
-pub(super) fn sampled_confidence_and_margin(profile: &Profile) -> (Vec<f64>, Vec<f64>) {
-    let (mut confidence, mut margin) = (Vec::new(), Vec::new());
-    profile.sample.probabilities.for_each_row(|row| {
-        if let Ok(p) = classify(row.iter().copied(), profile.spec.threshold) {
-            confidence.push(p.confidence);
-            margin.push(p.margin);
-        }
-    });
-    (confidence, margin)
 }
 
 pub(super) fn outputs(profile: &Profile) -> Vec<Named> {

@@ -16,7 +16,7 @@ pub(super) fn columns(profile: &Profile, reference: &Reference) -> Vec<ColumnDri
         columns.push(classes(ColumnKind::PredictedClass, &spec.classes, &predicted, &reference.predicted));
         let actual: Vec<u64> = profile.quality.outcomes.classes().map(|class| class.support).collect();
         columns.push(classes(ColumnKind::ActualClass, &spec.classes, &actual, &reference.actual));
-        let (confidence, margin) = crate::report::predictions::sampled_confidence_and_margin(profile);
+        let (confidence, margin) = profile.sampled_confidence_and_margin();
         let rows = [
             (
                 ColumnKind::Confidence,
