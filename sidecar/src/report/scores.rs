@@ -92,6 +92,8 @@ pub struct ClassEstimated {
     pub f1: Option<f64>,
     pub auroc: Option<f64>,
     pub auroc_error: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
 }
 
 fn is_classification(profile: &Profile) -> bool {
@@ -182,13 +184,20 @@ fn output_errors(name: &str, errors: &Errors) -> OutputErrors {
         r2: finite(errors.r2()),
         mean_absolute_percentage_error: finite(errors.mean_absolute_percentage_error()),
         zero_targets: errors.zero_targets,
-        reason: match () {
-            _ if errors.n == 0 => Some("no_labels"),
-            _ if squares.is_none() => Some("overflow"),
-            _ if errors.r2().is_none() => Some("constant_target"),
-            _ if errors.mean_absolute_percentage_error().is_none() => Some("zero_targets"),
-            _ => None,
-        },
+        reason: why_undefined(errors),
+    }
+}
+
+/// Of what is `null` among an output's errors.
+fn why_undefined(errors: &Errors) -> Option<&'static str> {
+    let known = [errors.root_mean_square_error(), errors.r2(), errors.mean_absolute_percentage_error()];
+    match known {
+        _ if errors.n == 0 && errors.invalid > 0 => Some("invalid"),
+        _ if errors.n == 0 => Some("no_labels"),
+        _ if known.iter().flatten().any(|x| !x.is_finite()) => Some("overflow"),
+        [_, None, _] => Some("constant_target"),
+        [.., None] => Some("zero_targets"),
+        _ => None,
     }
 }
 
@@ -207,6 +216,13 @@ pub(super) fn estimated(profile: &Profile) -> Option<Estimated> {
         f1: class.f1,
         auroc: class.auroc.map(|auroc| auroc.value),
         auroc_error: class.auroc.map(|auroc| auroc.error),
+        reason: match class {
+            _ if estimates.rows() == 0 => Some("empty"),
+            _ if class.recall.is_none() => Some("no_actual_positive"),
+            _ if class.precision.is_none() => Some("no_predicted_positive"),
+            _ if class.auroc.is_none() && profile.spec.classes.len() <= MOST_RANKED => Some("single_class"),
+            _ => None,
+        },
     };
     Some(Estimated {
         n: estimates.rows(),
@@ -228,3 +244,39 @@ pub(super) fn estimated(profile: &Profile) -> Option<Estimated> {
 /// What a class takes in both, besides its names.
 pub(super) const CLASS_BYTES: u64 =
     (size_of::<ClassScores>() + size_of::<ClassEstimated>() + size_of::<OutputErrors>()) as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(f64, f64)]) -> OutputErrors {
+        let mut errors = Errors::default();
+        pairs.iter().for_each(|(prediction, target)| errors.add(*prediction, *target));
+        output_errors("y", &errors)
+    }
+
+    #[test]
+    fn what_is_undefined_of_a_regression_says_why() {
+        let reason = |pairs: &[(f64, f64)]| of(pairs).reason;
+        assert_eq!(reason(&[]), Some("no_labels"));
+        assert_eq!(reason(&[(f64::NAN, 1.0)]), Some("invalid"));
+        assert_eq!(reason(&[(1.0, f64::NAN)]), Some("no_labels"));
+        assert_eq!(reason(&[(1.0, 2.0), (2.0, 2.0)]), Some("constant_target"));
+        assert_eq!(reason(&[(1.0, 1e308), (2.0, -1e308)]), Some("overflow"));
+        assert_eq!(of(&[(1e308, 1e308), (-1e308, -1e308)]).r2, Some(1.0), "whatever the spread");
+        assert_eq!(reason(&[(1.0, 5e-324), (2.0, 1.0)]), Some("overflow"), "the relative error alone");
+        assert_eq!(reason(&[(1.0, 2.0), (2.0, 1.0)]), None);
+    }
+
+    #[test]
+    fn every_null_of_an_output_has_a_reason() {
+        for pairs in
+            [&[][..], &[(1.0, 0.0), (2.0, 0.0)], &[(1e308, 1e308), (-1e308, -1e308)], &[(1.0, 5e-324), (2.0, 1.0)]]
+        {
+            let errors = of(pairs);
+            let nulls =
+                [errors.mean_error, errors.root_mean_square_error, errors.r2, errors.mean_absolute_percentage_error];
+            assert_eq!(nulls.iter().any(Option::is_none), errors.reason.is_some(), "{errors:?}");
+        }
+    }
+}

@@ -38,7 +38,8 @@ pub fn quantile_sorted(ascending: &[f64], q: f64) -> Option<f64> {
     let low = ascending[below as usize];
     let high = ascending[position.ceil() as usize];
     // Halves, because high − low overflows for values near the largest f64.
-    Some(if low == high { low } else { low + 2.0 * (share * (high / 2.0 - low / 2.0)) })
+    // And + 0, which makes 0 of −0.
+    Some(if low == high { low + 0.0 } else { low + 2.0 * (share * (high / 2.0 - low / 2.0)) })
 }
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ mod tests {
         assert_eq!(quantile_sorted(&values, 0.25), Some(1.75));
         assert_eq!(quantile_sorted(&values, 0.75), Some(4.75));
         assert_eq!(quantile_sorted(&[], 0.5), None);
+        assert!(quantile_sorted(&[-0.0; 3], 0.5).is_some_and(|zero| zero == 0.0 && zero.is_sign_positive()));
         assert_eq!(quantile_sorted(&[-f64::MAX, f64::MAX], 0.5), Some(0.0));
     }
 

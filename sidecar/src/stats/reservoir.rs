@@ -30,7 +30,7 @@ impl Reservoir {
 
     /// Where the next row goes: a slot below [`len`](Self::len) after this call, or nowhere.
     pub fn offer(&mut self) -> Option<usize> {
-        self.seen += 1;
+        self.seen = self.seen.saturating_add(1);
         let slot = if self.seen <= self.capacity { self.seen - 1 } else { self.below(self.seen) };
         (slot < self.capacity).then_some(slot as usize)
     }
