@@ -10,7 +10,9 @@
 //!
 //! - tail: processor time of the thread that reads the rings, which copies. Writer: of the one that writes.
 //! - first second: in which the sample fills. Minute: all of it, as a share of one core.
-//! - written: to the checkpoint directory.
+//! - written: to the checkpoint directory. State: of that, what each commit writes anew.
+//!
+//! Every row has a label and an id.
 
 #[path = "support/mod.rs"]
 mod bench;
@@ -18,7 +20,7 @@ mod bench;
 mod support;
 
 use mlwatch::checkpoint::{Checkpoint, ModelState, Store, WorkDone};
-use mlwatch::profile::{Feature, Profile, Rows, Spec};
+use mlwatch::profile::{Feature, Labels, Profile, Rows, Spec};
 use mlwatch::stats::Columns;
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -36,9 +38,9 @@ const RESERVOIR: u64 = 16_384;
 fn main() {
     bench::print_heading("checkpoint");
     println!(
-        "| features | in | first second: tail, writer | minute: tail, writer | both, % of a core | MB written | commits |"
+        "| features | in | first second: tail, writer | minute: tail, writer | both, % of a core | MB written | commits | state, KB |"
     );
-    println!("| ---: | --- | --- | --- | ---: | ---: | ---: |");
+    println!("| ---: | --- | --- | --- | ---: | ---: | ---: | ---: |");
     for features in FEATURES {
         for (name, parent) in [("memory", Path::new("/dev/shm")), ("a temporary directory", &std::env::temp_dir())] {
             let dir = tempfile::tempdir_in(parent).expect("a directory");
@@ -56,14 +58,22 @@ fn measure(features: usize, place: &str, dir: &Path) {
     let pair =
         |work: &WorkDone, of| format!("{:.2} %, {:.2} %", percent(work.tail_time, of), percent(work.writer_time, of));
     println!(
-        "| {features} | {place} | {} | {} | {:.2} | {:.0} | {} |",
+        "| {features} | {place} | {} | {} | {:.2} | {:.0} | {} | {:.0} |",
         pair(&first, 1),
         pair(&all, seconds),
         percent(all.tail_time + all.writer_time, seconds),
         all.bytes as f64 / 1e6,
-        all.written
+        all.written,
+        state_bytes(dir) as f64 / 1e3
     );
     assert_eq!(all.failed, 0, "every commit was written");
+}
+
+/// Of the larger of the two files that are written in turn.
+fn state_bytes(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).expect("a checkpoint directory").flatten();
+    let states = files.filter(|file| file.file_name().to_string_lossy().contains(".state."));
+    states.map(|file| file.metadata().expect("a state").len()).max().expect("a commit")
 }
 
 struct Stream {
@@ -72,6 +82,7 @@ struct Stream {
     store: Store,
     checkpoint: Checkpoint,
     values: (Vec<f32>, Vec<f32>),
+    labels: Vec<i32>,
     /// On the stream's own clock.
     now: Instant,
     commits: u64,
@@ -98,6 +109,7 @@ impl Stream {
             spec,
             store,
             values: (uniform(ROWS * CLASSES), uniform(ROWS * features)),
+            labels: (0..ROWS).map(|row| (row % CLASSES) as i32).collect(),
             now: Instant::now(),
             commits: 0,
         }
@@ -120,7 +132,9 @@ impl Stream {
             Columns::F32(ArrayView2::from_shape((ROWS, <[f32]>::len(values) / ROWS), values).expect("whole rows"))
         };
         let (probabilities, features) = (Some(matrix(&self.values.0)), Some(matrix(&self.values.1)));
-        self.profile.update(&Rows { count: ROWS, probabilities, features, ..Rows::default() });
+        let labels = Some(Labels::Classes(&self.labels));
+        let ids: Vec<u64> = (0..ROWS as u64).map(|row| self.profile.rows + row).collect();
+        self.profile.update(&Rows { count: ROWS, probabilities, features, labels, ids: Some(&ids), ..Rows::default() });
     }
 
     /// And waits for the writer, which has a millisecond for each batch in life.

@@ -342,7 +342,7 @@ fn thread_time() -> Duration {
 mod tests {
     use super::*;
     use crate::period::Period;
-    use crate::profile::{Feature, Rows};
+    use crate::profile::{Feature, Labels, Rows};
     use crate::report::Report;
     use crate::stats::Columns;
     use ndarray::ArrayView2;
@@ -382,7 +382,9 @@ mod tests {
             let (proba, feature) = ([1.0 - p, p], [i as f64]);
             let probabilities = Some(Columns::F32(ArrayView2::from_shape((1, 2), &proba).unwrap()));
             let features = Some(Columns::F64(ArrayView2::from_shape((1, 1), &feature).unwrap()));
-            profile.update(&Rows { count: 1, probabilities, features, ..Rows::default() });
+            let (labels, ids) = ([(i % 3 == 0) as i32], [i as u64]);
+            let labels = Some(Labels::Classes(&labels));
+            profile.update(&Rows { count: 1, probabilities, features, labels, ids: Some(&ids), ..Rows::default() });
         }
     }
 
