@@ -279,6 +279,31 @@ mod tests {
     }
 
     #[test]
+    fn a_metric_may_begin_with_any_field_of_a_report_that_holds_numbers() {
+        let report = serde_json::to_value(report(None, 10)).unwrap();
+        let about_itself = [
+            "format",
+            "model",
+            "version",
+            "task",
+            "instances",
+            "more_instances",
+            "start",
+            "end",
+            "period_seconds",
+            "partial",
+            "alerts",
+            "more_alerts",
+        ];
+        let mut fields: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
+        fields.retain(|field| !about_itself.contains(field));
+        let mut roots = rule::ROOTS.to_vec();
+        fields.sort_unstable();
+        roots.sort_unstable();
+        assert_eq!(roots, fields);
+    }
+
+    #[test]
     fn a_rule_that_cannot_be_is_refused_with_its_remedy() {
         assert!(settings("persistence = [4, 3]").unwrap_err().contains("k of m"));
         assert!(settings("[[rule]]\nmetric = 'rows'").unwrap_err().contains("one of above, below"));

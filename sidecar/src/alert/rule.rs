@@ -57,9 +57,27 @@ pub enum RuleError {
     Metric { metric: String, known: String },
 }
 
+/// What tells the entries of a list apart: of columns, segments and versions.
+const NAMES: [&str; 3] = ["name", "segment", "version"];
+
 /// Where a metric may begin.
-const ROOTS: [&str; 9] =
-    ["records", "rows", "sampled_rows", "losses", "predictions", "outputs", "features", "labels", "drift"];
+pub(super) const ROOTS: [&str; 15] = [
+    "records",
+    "rows",
+    "sampled_rows",
+    "losses",
+    "predictions",
+    "outputs",
+    "features",
+    "embeddings",
+    "labels",
+    "scores",
+    "errors",
+    "estimated",
+    "drift",
+    "canary",
+    "segments",
+];
 
 impl Rule {
     pub(super) fn check(&self) -> Result<(), RuleError> {
@@ -153,7 +171,7 @@ fn collect(at: &Value, path: &str, name: &str, found: &mut Vec<(String, Option<f
         }
         Value::Array(entries) if step == "*" => {
             for entry in entries {
-                let name = entry.get("name").and_then(Value::as_str).unwrap_or(name);
+                let name = NAMES.iter().find_map(|field| entry.get(field)?.as_str()).unwrap_or(name);
                 collect(entry, rest, name, found);
             }
             if entries.is_empty() {
