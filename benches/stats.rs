@@ -22,7 +22,7 @@ mod support;
 
 use bench::Spread;
 use memmap2::MmapMut;
-use mlwatch::stats::{Columns, Moments, Quantiles, Reservoir, RowStore, classify};
+use mlwatch::stats::{Columns, Moments, Quantiles, Reservoir, RowStore, classify, entropies};
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -119,9 +119,12 @@ fn predictions() {
         let rows: Vec<f32> = (0..ROWS).flat_map(|_| softmax(&mut random, classes)).collect();
         let matrix = ArrayView2::from_shape((ROWS, classes), &rows).expect("whole rows");
         let yardstick = || matrix.rows().into_iter().map(|row| obvious(row.as_slice().expect("no gaps"))).sum::<f32>();
+        let mut undecided = Vec::new();
         let kernel = || {
+            entropies(&matrix, &mut undecided);
             let classified = matrix.rows().into_iter().map(|row| classify(row.iter().map(|&p| f64::from(p)), 0.5));
-            classified.map(|row| row.expect("finite").confidence).sum::<f64>()
+            let confidence = classified.map(|row| row.expect("finite").confidence);
+            confidence.zip(&undecided).map(|(confidence, entropy)| confidence + entropy).sum::<f64>()
         };
         compare("prediction rows", &format!("{classes} classes"), "scalar with ln", yardstick, kernel);
     }
