@@ -226,8 +226,11 @@ impl Ring {
         self.fill();
         state.early = Profile::new(spec(), RESERVOIR, 1);
         let start = bench::thread_seconds();
-        let polled =
-            self.consumer.poll(ALL, |_| true, |batch| each(state, &rows_of(&batch))).sound().expect("sound records");
+        let polled = self
+            .consumer
+            .poll(ALL, |_| true, |batch| each(state, &rows_of(&batch, "bench")))
+            .sound()
+            .expect("sound records");
         let seconds = bench::thread_seconds() - start;
         black_box(state);
         assert_eq!((polled.records, polled.missing), (RECORDS as u64, 0), "everything written was read");

@@ -342,7 +342,7 @@ fn thread_time() -> Duration {
 mod tests {
     use super::*;
     use crate::period::Period;
-    use crate::profile::{Feature, Labels, Rows};
+    use crate::profile::{Feature, Labels, Record, Rows};
     use crate::report::Report;
     use crate::stats::Columns;
     use ndarray::ArrayView2;
@@ -378,13 +378,15 @@ mod tests {
 
     fn feed(profile: &mut Profile, rows: std::ops::Range<usize>) {
         for i in rows {
-            let p = (i % 10) as f32 / 10.0;
+            let p = if i == 70 || i == 170 { f32::NAN } else { (i % 10) as f32 / 10.0 };
             let (proba, feature) = ([1.0 - p, p], [i as f64]);
             let probabilities = Some(Columns::F32(ArrayView2::from_shape((1, 2), &proba).unwrap()));
             let features = Some(Columns::F64(ArrayView2::from_shape((1, 1), &feature).unwrap()));
             let (labels, ids) = ([(i % 3 == 0) as i32], [i as u64]);
             let labels = Some(Labels::Classes(&labels));
-            profile.update(&Rows { count: 1, probabilities, features, labels, ids: Some(&ids), ..Rows::default() });
+            let record = Some(Record { instance: "i", sequence: i as u64, ts_ns: 1000, first_row: 0 });
+            let ids = Some(&ids[..]);
+            profile.update(&Rows { count: 1, probabilities, features, labels, ids, record, ..Rows::default() });
         }
     }
 
@@ -419,6 +421,7 @@ mod tests {
         assert_eq!((start_ns, text(&second)), (1000, text(&first)));
         feed(&mut second, 120..300);
         assert_eq!(text(&second), text(&whole), "the same sample, the same sums");
+        assert_eq!(second.predictions.invalid.nan.first.as_ref().map(|first| first.sequence), Some(70));
     }
 
     #[test]

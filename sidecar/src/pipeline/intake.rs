@@ -3,7 +3,7 @@
 use crate::checkpoint::{Mark, RingId};
 use crate::health::{self, Health};
 use crate::period::believed;
-use crate::profile::{Block, DROP_REASONS, Feature, Labels, Losses, Rows, SegmentBy, Segmentation, Size, Spec};
+use crate::profile::{Block, DROP_REASONS, Feature, Labels, Losses, Record, Rows, SegmentBy, Segmentation, Size, Spec};
 use crate::ring::{
     self, Area, Batch, Budget, Consumed, Consumer, Corruption, Counters, FeatureKind, Found, Matrix, Polled, Schema,
     Segment, Task, wire,
@@ -150,7 +150,9 @@ impl Intake {
         let start = Instant::now();
         let enough = Cell::new(false);
         let wanted = |ts_ns| !enough.get() && start.elapsed() < MOST_POLLING && believed(ts_ns, now_ns) < until_ns;
-        let polled = consumer.poll(BUDGET, wanted, |batch| enough.set(!feed(instance, batch.ts_ns, rows_of(&batch))));
+        let polled = consumer.poll(BUDGET, wanted, |batch| {
+            enough.set(!feed(instance, batch.ts_ns, rows_of(&batch, instance)));
+        });
         self.count(&before, &polled, elapsed);
         let after = self.consumer.consumed();
         health.records += after.records.saturating_sub(before.records);
@@ -357,8 +359,8 @@ fn is_categorical(kind: FeatureKind) -> bool {
     kind == FeatureKind::Categorical
 }
 
-/// What the ring calls a batch, the profile calls rows; in place.
-pub fn rows_of<'a>(batch: &Batch<'a>) -> Rows<'a> {
+/// What the ring calls a batch, the profile calls rows; in place. `instance` wrote them.
+pub fn rows_of<'a: 'b, 'b>(batch: &Batch<'a>, instance: &'b str) -> Rows<'b> {
     let labels = batch.labels.map(Labels::Classes);
     Rows {
         count: batch.rows,
@@ -366,16 +368,20 @@ pub fn rows_of<'a>(batch: &Batch<'a>) -> Rows<'a> {
         features: batch.features.map(columns_of),
         ids: batch.ids,
         segments: batch.segments,
-        labels: labels.or(batch.label_sets.map(Labels::Sets)).or(batch.targets.map(Labels::Targets)),
+        record: Some(Record { instance, sequence: batch.seq, ts_ns: batch.ts_ns, first_row: 0 }),
+        labels: labels
+            .or(batch.label_sets.map(|sets| Labels::Sets(sets.reborrow())))
+            .or(batch.targets.map(|targets| Labels::Targets(targets.reborrow()))),
     }
 }
 
-fn columns_of(matrix: Matrix<'_>) -> Columns<'_> {
+/// Reborrowed, for a view's lifetime does not shrink by itself.
+fn columns_of<'a: 'b, 'b>(matrix: Matrix<'a>) -> Columns<'b> {
     match matrix {
-        Matrix::F16(view) => Columns::F16(view),
-        Matrix::BF16(view) => Columns::BF16(view),
-        Matrix::F32(view) => Columns::F32(view),
-        Matrix::F64(view) => Columns::F64(view),
+        Matrix::F16(view) => Columns::F16(view.reborrow()),
+        Matrix::BF16(view) => Columns::BF16(view.reborrow()),
+        Matrix::F32(view) => Columns::F32(view.reborrow()),
+        Matrix::F64(view) => Columns::F64(view.reborrow()),
     }
 }
 

@@ -158,7 +158,15 @@ impl Model {
             Timing::Early => profile.losses.early_rows += rows.count as u64,
         }
         profile.name_instance(instance);
+        let known = profile.predictions.invalid.kinds();
         profile.update(rows);
+        if profile.predictions.invalid.kinds() > known {
+            let (model, version) = (&self.spec.model, &self.spec.version);
+            warn!(
+                model,
+                version, instance, "its probabilities are not: the report of the period says which were first"
+            );
+        }
         self.changed = true;
     }
 

@@ -5,6 +5,7 @@ mod bins;
 mod embeddings;
 mod estimates;
 mod features;
+mod invalid;
 mod losses;
 mod predictions;
 mod quality;
@@ -18,10 +19,11 @@ pub use bins::{Bins, Frozen};
 pub use embeddings::Embeddings;
 pub use estimates::Estimates;
 pub use features::Features;
+pub use invalid::{Fault, Invalid, Occurrence};
 pub use losses::{DROP_REASONS, Losses};
-pub use predictions::{Invalid, Predictions};
+pub use predictions::Predictions;
 pub use quality::Quality;
-pub use rows::{Labels, Rows};
+pub use rows::{Labels, Record, Rows};
 pub use sample::Sample;
 pub use segments::{Segment, Segments};
 pub use spec::{Block, Feature, SegmentBy, Segmentation, Size, Spec};
@@ -108,8 +110,11 @@ impl Profile {
     pub fn bytes(size: Size, reservoir_rows: u64, value_bytes: u64) -> u64 {
         const COLUMN: u64 = 160 + 88; // a Moment, its pending sums and shift, a count of predictions, counts above 11 edges
         // Scratch, names, slots, ids with their share of the nodes.
-        const FIXED: u64 =
-            56 * CHUNK as u64 + 320 * MOST_INSTANCES as u64 + 4 * MOST_CHANGES + 32 * MOST_ANSWERED as u64;
+        const FIXED: u64 = 56 * CHUNK as u64
+            + 320 * MOST_INSTANCES as u64
+            + 4 * MOST_CHANGES
+            + 32 * MOST_ANSWERED as u64
+            + Invalid::BYTES;
         const CATEGORIES: u64 = 20 << 10; // exact counts, counters, where they stand, a HyperLogLog; lists double as they grow
         const SEGMENT: u64 = 512; // a Segment, its key, its share of the nodes
         let columns = size.classes + size.features;
@@ -168,7 +173,7 @@ impl Profile {
         self.classified.clear();
         let calibration: Option<&Calibration> = None; // probabilities are taken as they are until a reference says what they mean
         if let Some(probabilities) = &rows.probabilities {
-            self.predictions.update(probabilities, &self.spec, &mut self.classified);
+            self.predictions.update(probabilities, rows.record.as_ref(), &self.spec, &mut self.classified);
             self.estimates.update(probabilities, &self.classified, calibration);
             if let Some(bins) = &mut self.bins {
                 bins.count_predictions(probabilities, &self.classified);
@@ -260,7 +265,7 @@ mod tests {
     fn a_nan_row_has_no_class_but_is_counted_and_labelled() {
         let mut p = profile();
         p.update(&rows(&[0.2, f64::NAN, 0.1, 0.1, 0.2, 0.7], Some(Labels::Classes(&[0, 2]))));
-        assert_eq!((p.rows, p.predictions.invalid.nan, p.predictions.class_counts.clone()), (2, 1, vec![0, 0, 1]));
+        assert_eq!((p.rows, p.predictions.invalid.nan.rows, p.predictions.class_counts.clone()), (2, 1, vec![0, 0, 1]));
         assert_eq!(
             (p.quality.labelled_rows, p.quality.outcomes.rows(), p.quality.outcomes.accuracy().map(|a| a.value)),
             (2, 1, Some(1.0))
@@ -340,7 +345,8 @@ mod tests {
     fn rows_off_the_simplex_are_counted_and_still_classified() {
         let mut p = profile();
         p.update(&rows(&[0.5, 0.1, 0.1, 1.5, -0.3, -0.2], None));
-        assert_eq!((p.predictions.invalid.not_normalised, p.predictions.invalid.out_of_range), (1, 1));
+        let invalid = &p.predictions.invalid;
+        assert_eq!((invalid.not_normalised.rows, invalid.out_of_range.rows), (1, 1));
         assert_eq!(p.predictions.class_counts, [2, 0, 0]);
     }
 

@@ -1,22 +1,11 @@
 //! What a model answered, over every row.
 
 use super::Spec;
+use super::invalid::Invalid;
+use super::rows::Record;
 use crate::stats::{Columns, Moments, Prediction, Scalar, Validity, classify, with_view};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
-
-/// Rows that are not what a row of probabilities should be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Invalid {
-    /// A probability is NaN: no class.
-    pub nan: u64,
-    /// A probability is ±∞: no class.
-    pub inf: u64,
-    /// A probability is below 0 or above 1; counted with the others all the same.
-    pub out_of_range: u64,
-    /// The row does not sum to 1; counted with the others all the same.
-    pub not_normalised: u64,
-}
 
 /// The answers of a period.
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,22 +75,35 @@ impl Predictions {
             && self.probabilities.fits(classes)
             && self.confidence.fits(1)
             && self.margin.fits(1)
+            && self.invalid.fits()
     }
 
-    /// Adds a batch, and leaves in `classified` what its rows were classified as.
-    pub(super) fn update(&mut self, probabilities: &Columns<'_>, spec: &Spec, classified: &mut Classified) {
+    /// Adds a batch's `probabilities`, and leaves in `classified` what its rows were classified as.
+    pub(super) fn update(
+        &mut self,
+        probabilities: &Columns<'_>,
+        record: Option<&Record<'_>>,
+        spec: &Spec,
+        classified: &mut Classified,
+    ) {
         with_view!(probabilities, view => {
             self.rows += view.nrows() as u64;
             self.probabilities.update_typed(view);
             if !spec.regression {
-                self.classify_rows(view, spec.threshold, classified);
+                self.classify_rows(view, record, spec.threshold, classified);
             }
         });
     }
 
-    fn classify_rows<T: Scalar>(&mut self, rows: &ArrayView2<'_, T>, threshold: f64, classified: &mut Classified) {
+    fn classify_rows<T: Scalar>(
+        &mut self,
+        rows: &ArrayView2<'_, T>,
+        record: Option<&Record<'_>>,
+        threshold: f64,
+        classified: &mut Classified,
+    ) {
         let check_sum = rows.ncols() > 1;
-        for row in rows.rows() {
+        for (at, row) in rows.rows().into_iter().enumerate() {
             let prediction = classify(row.iter().map(|p| p.widen()), threshold);
             classified.classes.push(prediction.ok().map(|p| p.class));
             match prediction {
@@ -109,11 +111,15 @@ impl Predictions {
                     self.count(&p);
                     classified.confidence.push(p.confidence);
                     classified.margin.push(p.margin);
-                    let off = (p.sum - 1.0).abs() > T::SUM_TOLERANCE;
-                    self.invalid.not_normalised += u64::from(check_sum && off);
+                    if p.out_of_range {
+                        self.invalid.out_of_range.add(record, at);
+                    }
+                    if check_sum && (p.sum - 1.0).abs() > T::SUM_TOLERANCE {
+                        self.invalid.not_normalised.add(record, at);
+                    }
                 }
-                Err(Validity::Nan) => self.invalid.nan += 1,
-                Err(Validity::Inf) => self.invalid.inf += 1,
+                Err(Validity::Nan) => self.invalid.nan.add(record, at),
+                Err(Validity::Inf) => self.invalid.inf.add(record, at),
             }
         }
         update_column(&mut self.confidence, &classified.confidence);
@@ -123,7 +129,6 @@ impl Predictions {
     fn count(&mut self, p: &Prediction) {
         self.class_counts[p.class] += 1;
         self.tie_rows += u64::from(p.tie);
-        self.invalid.out_of_range += u64::from(p.out_of_range);
     }
 }
 

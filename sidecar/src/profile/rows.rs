@@ -1,5 +1,6 @@
 //! A batch as a profile sees it: rows in place, of whatever element type.
 
+use super::invalid::Occurrence;
 use crate::stats::{self, Columns, Scalar};
 use ndarray::{ArrayView1, ArrayView2};
 use std::ops::Range;
@@ -19,6 +20,33 @@ pub struct Rows<'a> {
     pub ids: Option<&'a [u64]>,
     /// Whom each row is about.
     pub segments: Option<&'a [u16]>,
+    /// Where they come from, if from a ring.
+    pub record: Option<Record<'a>>,
+}
+
+/// The record of a ring that rows came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Who wrote it.
+    pub instance: &'a str,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// Unix time, ns, as the producer says.
+    pub ts_ns: u64,
+    /// Of its rows the first in hand.
+    pub first_row: u64,
+}
+
+impl Record<'_> {
+    /// Of the rows in hand one.
+    pub(super) fn occurrence(&self, row: usize) -> Occurrence {
+        Occurrence {
+            instance: self.instance.to_owned(),
+            sequence: self.sequence,
+            ts_ns: self.ts_ns,
+            row: self.first_row + row as u64,
+        }
+    }
 }
 
 /// What was right, in one of three encodings.
@@ -41,6 +69,7 @@ impl<'a> Rows<'a> {
             features: self.features.map(|columns| columns.rows(range.clone())),
             ids: self.ids.map(|ids| &ids[range.clone()]),
             segments: self.segments.map(|segments| &segments[range.clone()]),
+            record: self.record.map(|record| Record { first_row: record.first_row + range.start as u64, ..record }),
             labels: self.labels.map(|labels| match labels {
                 Labels::Classes(labels) => Labels::Classes(&labels[range]),
                 Labels::Sets(sets) => Labels::Sets(stats::rows(sets, range)),

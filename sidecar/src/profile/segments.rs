@@ -153,12 +153,12 @@ mod tests {
         let labels: Vec<i32> = rows.iter().map(|row| row.3).collect();
         let view = |values, columns| Columns::F64(ArrayView2::from_shape((rows.len(), columns), values).unwrap());
         profile.update(&Rows {
-            ids: None,
             count: rows.len(),
             probabilities: Some(view(&probabilities, CLASSES)),
             features: with.then(|| view(&features, 2)),
             labels: Some(Labels::Classes(&labels)),
             segments: with.then_some(&segments[..]),
+            ..Rows::default()
         });
     }
 
@@ -227,12 +227,12 @@ mod tests {
         let sets = ArrayView2::from_shape((3, 3), &[0u8, 1, 0, 1, 1, 0, 0, 0, 9]).unwrap();
         let probabilities = ArrayView2::from_shape((3, 3), &[0.1, 0.8, 0.1, 0.1, 0.8, 0.1, 0.1, 0.8, 0.1]).unwrap();
         p.update(&Rows {
-            ids: None,
             count: 3,
             probabilities: Some(Columns::F64(probabilities)),
             features: None,
             labels: Some(Labels::Sets(sets)),
             segments: Some(&[5; 3]),
+            ..Rows::default()
         });
         let segments = all(&p);
         assert_eq!((segments[0].1.scored_rows, segments[0].1.right_rows, segments[0].1.rows), (2, 1, 3));

@@ -22,7 +22,7 @@ pub use embeddings::Embedding;
 pub use features::{Codes, FeatureReport, TopValue, ValueCount};
 pub use labels::{ClassQuality, ClassReasons, LabelReasons, Labels, Mean};
 pub use losses::Losses;
-pub use predictions::{ClassReport, Named, Predictions};
+pub use predictions::{ClassReport, FirstInvalid, Named, Predictions};
 pub use scores::{Estimated, OutputErrors, Scores};
 pub use segments::{Confidence, SegmentReport};
 pub use summary::Summary;
@@ -32,6 +32,7 @@ use crate::profile::{DROP_REASONS, MOST_INSTANCES, Profile, Spec};
 use crate::reference::Reference;
 use crate::stats::{MOST_CATEGORIES, MOST_CONFUSED};
 use features::TOP;
+use predictions::FIRST_INVALID_BYTES;
 use serde::Serialize;
 
 /// Changes when a field changes its meaning or goes away.
@@ -159,6 +160,7 @@ impl Report {
             + self.canary.len() as u64 * CANARY_BYTES
             + self.alerts.iter().map(Alert::bytes).sum::<u64>()
             + self.drift.iter().flat_map(|drift| &drift.columns).map(ColumnDrift::bytes).sum::<u64>()
+            + FIRST_INVALID_BYTES
             + 4096
     }
 
@@ -175,7 +177,8 @@ impl Report {
             + (size.classes + size.features + 4) * DRIFT_BYTES
             + confused * (CONFUSION_ROW_BYTES + confused * size_of::<u64>() as u64)
             + codes
-            + embeddings;
+            + embeddings
+            + FIRST_INVALID_BYTES;
         let alerts = MOST_ALERTS as u64 * ALERT_BYTES + canary::MOST_COMPARED as u64 * CANARY_BYTES;
         (columns + 5 * spec.bytes() + instances + alerts + 4096).saturating_add(segments)
     }

@@ -1,7 +1,8 @@
 //! What a model answered.
 
-use super::{Summary, frequency};
-use crate::profile::Profile;
+use super::{MAX_NAME, Summary, frequency};
+use crate::period::utc;
+use crate::profile::{Fault, Invalid, Occurrence, Profile};
 use crate::stats::Moment;
 use serde::Serialize;
 
@@ -17,7 +18,20 @@ pub struct Predictions {
     pub tie_rows: u64,
     pub confidence: Summary,
     pub margin: Summary,
+    pub first_invalid: Vec<FirstInvalid>,
     pub classes: Vec<ClassReport>,
+}
+
+/// The first row of a kind of invalid ones.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct FirstInvalid {
+    pub kind: &'static str,
+    pub instance: String,
+    pub sequence: u64,
+    pub row: u64,
+    #[serde(serialize_with = "utc")]
+    pub time: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -38,7 +52,7 @@ pub struct Named {
 }
 
 pub(super) fn predictions(profile: &Profile) -> Predictions {
-    let invalid = profile.predictions.invalid;
+    let invalid = &profile.predictions.invalid;
     let (confidence, margin) = profile.sampled_confidence_and_margin();
     let classified: u64 = profile.predictions.class_counts.iter().sum();
     let class = |(k, (name, moment)): (usize, (&String, Moment))| ClassReport {
@@ -49,14 +63,15 @@ pub(super) fn predictions(profile: &Profile) -> Predictions {
     };
     Predictions {
         rows: profile.predictions.rows,
-        invalid_rows: invalid.nan + invalid.inf,
-        nan_rows: invalid.nan,
-        inf_rows: invalid.inf,
-        out_of_range_rows: invalid.out_of_range,
-        not_normalised_rows: invalid.not_normalised,
+        invalid_rows: invalid.nan.rows + invalid.inf.rows,
+        nan_rows: invalid.nan.rows,
+        inf_rows: invalid.inf.rows,
+        out_of_range_rows: invalid.out_of_range.rows,
+        not_normalised_rows: invalid.not_normalised.rows,
         tie_rows: profile.predictions.tie_rows,
         confidence: Summary::of(&profile.predictions.confidence.columns()[0], confidence),
         margin: Summary::of(&profile.predictions.margin.columns()[0], margin),
+        first_invalid: first_invalid(invalid),
         classes: profile
             .spec
             .classes
@@ -68,6 +83,17 @@ pub(super) fn predictions(profile: &Profile) -> Predictions {
     }
 }
 
+fn first_invalid(invalid: &Invalid) -> Vec<FirstInvalid> {
+    let first = |(kind, fault): (&'static str, &Fault)| {
+        let Occurrence { instance, sequence, ts_ns, row } = fault.first.clone()?;
+        Some(FirstInvalid { kind, instance, sequence, row, time: ts_ns })
+    };
+    invalid.faults().into_iter().filter_map(first).collect()
+}
+
+/// What the first rows of each kind of invalid ones take.
+pub(super) const FIRST_INVALID_BYTES: u64 = 4 * (size_of::<FirstInvalid>() + MAX_NAME) as u64;
+
 pub(super) fn outputs(profile: &Profile) -> Vec<Named> {
     let moments = profile.predictions.probabilities.columns();
     let named = |(k, (name, moment)): (usize, (&String, Moment))| Named {
@@ -75,4 +101,35 @@ pub(super) fn outputs(profile: &Profile) -> Vec<Named> {
         summary: Summary::of(&moment, profile.sample.probabilities.finite_column(k)),
     };
     profile.spec.classes.iter().zip(moments).enumerate().map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Record, Rows, Spec};
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn of(values: &[f64]) -> serde_json::Value {
+        let classes = ["a", "b"].map(String::from).to_vec();
+        let mut profile = Profile::new(Arc::new(Spec { classes, threshold: 0.5, ..Spec::default() }), 10, 1);
+        let probabilities = Some(Columns::F64(ArrayView2::from_shape((values.len() / 2, 2), values).unwrap()));
+        let record = Some(Record { instance: "i", sequence: 9, ts_ns: 1_700_000_000_123_456_789, first_row: 0 });
+        profile.update(&Rows { count: values.len() / 2, probabilities, record, ..Rows::default() });
+        serde_json::to_value(predictions(&profile)).unwrap()
+    }
+
+    #[test]
+    fn the_first_row_of_each_kind_is_told_with_its_time() {
+        let time = "2023-11-14T22:13:20.123Z";
+        let first = |kind, row: u64| json!({"kind": kind, "instance": "i", "sequence": 9, "row": row, "time": time});
+        let said = of(&[0.5, 0.5, f64::NAN, 0.1, 2.0, 1.0, 0.1, f64::NAN]);
+        assert_eq!(
+            said["first_invalid"],
+            json!([first("nan", 1), first("out_of_range", 2), first("not_normalised", 2)])
+        );
+        assert_eq!(of(&[0.5, 0.5])["first_invalid"], json!([]));
+    }
 }
