@@ -20,7 +20,7 @@ pub fn show(reference: &Reference, as_json: bool) -> Result<(), ReferenceError> 
 /// Of all columns: what they are, their name, and themselves.
 fn columns(reference: &Reference) -> impl Iterator<Item = (&'static str, &Column)> {
     let probability = if reference.regression { "output" } else { "probability" };
-    let rows = [("confidence", &reference.confidence), ("margin", &reference.margin)];
+    let rows = [("confidence", &reference.confidence), ("margin", &reference.margin), ("entropy", &reference.entropy)];
     let rows = rows.into_iter().filter_map(|(of, column)| Some((of, column.as_ref()?)));
     let probabilities = reference.probabilities.iter().map(move |column| (probability, column));
     rows.chain(probabilities).chain(reference.features.iter().map(|column| ("feature", column)))

@@ -19,6 +19,8 @@ pub struct Frozen {
     pub confidence: Arc<Edges>,
     /// One column.
     pub margin: Arc<Edges>,
+    /// One column.
+    pub entropy: Arc<Edges>,
 }
 
 /// Counts in the bins of one reference.
@@ -33,6 +35,8 @@ pub struct Bins {
     pub confidence: BinCounts,
     /// Of the rows with a class.
     pub margin: BinCounts,
+    /// Of the rows with a class.
+    pub entropy: BinCounts,
 }
 
 impl Bins {
@@ -43,6 +47,7 @@ impl Bins {
             features: BinCounts::new(frozen.features.clone()),
             confidence: BinCounts::new(frozen.confidence.clone()),
             margin: BinCounts::new(frozen.margin.clone()),
+            entropy: BinCounts::new(frozen.entropy.clone()),
         }
     }
 
@@ -62,6 +67,7 @@ impl Bins {
             features: self.features.with_edges(frozen.features.clone())?,
             confidence: self.confidence.with_edges(frozen.confidence.clone())?,
             margin: self.margin.with_edges(frozen.margin.clone())?,
+            entropy: self.entropy.with_edges(frozen.entropy.clone())?,
         })
     }
 
@@ -69,6 +75,7 @@ impl Bins {
         self.probabilities.update(probabilities);
         self.confidence.update(&one_column(&classified.confidence));
         self.margin.update(&one_column(&classified.margin));
+        self.entropy.update(&one_column(&classified.entropy));
     }
 }
 

@@ -21,14 +21,14 @@ pub use estimates::Estimates;
 pub use features::Features;
 pub use invalid::{Fault, Invalid, Occurrence};
 pub use losses::{DROP_REASONS, Losses};
-pub use predictions::Predictions;
+pub use predictions::{Predictions, SampledAnswers};
 pub use quality::Quality;
 pub use rows::{Labels, Record, Rows};
 pub use sample::Sample;
 pub use segments::{Segment, Segments};
 pub use spec::{Block, Feature, SegmentBy, Segmentation, Size, Spec};
 
-use crate::stats::{Calibration, classify};
+use crate::stats::Calibration;
 use predictions::Classified;
 use quality::Answers;
 use sample::MOST_CHANGES;
@@ -110,7 +110,7 @@ impl Profile {
     pub fn bytes(size: Size, reservoir_rows: u64, value_bytes: u64) -> u64 {
         const COLUMN: u64 = 160 + 88; // a Moment, its pending sums and shift, a count of predictions, counts above 11 edges
         // Scratch, names, slots, ids with their share of the nodes.
-        const FIXED: u64 = 56 * CHUNK as u64
+        const FIXED: u64 = 64 * CHUNK as u64
             + 320 * MOST_INSTANCES as u64
             + 4 * MOST_CHANGES
             + 32 * MOST_ANSWERED as u64
@@ -121,7 +121,7 @@ impl Profile {
         let segments = size.segments.saturating_mul(8 * size.classes + SEGMENT);
         let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
         let slots = reservoir_rows.saturating_mul(2 * size_of::<u32>() as u64);
-        let exact = (columns + 2 * size.embeddings + 2) * COLUMN + size.categorical * CATEGORIES + FIXED;
+        let exact = (columns + 2 * size.embeddings + 3) * COLUMN + size.categorical * CATEGORIES + FIXED;
         let quality = Quality::bytes(size.classes) + Estimates::bytes(size.classes);
         [slots, segments, exact, quality].into_iter().fold(sample, u64::saturating_add)
     }
@@ -197,16 +197,11 @@ impl Profile {
         }
     }
 
-    /// Of the sampled rows that have a class: their largest probability, and its distance to the second largest.
-    pub fn sampled_confidence_and_margin(&self) -> (Vec<f64>, Vec<f64>) {
-        let (mut confidence, mut margin) = (Vec::new(), Vec::new());
-        self.sample.probabilities.for_each_row(|row| {
-            if let Ok(p) = classify(row.iter().copied(), self.spec.threshold) {
-                confidence.push(p.confidence);
-                margin.push(p.margin);
-            }
-        });
-        (confidence, margin)
+    /// What is said of each answer, of the sampled rows that have a class.
+    pub fn sampled_answers(&self) -> SampledAnswers {
+        let mut answers = SampledAnswers::default();
+        self.sample.probabilities.for_each_row(|row| answers.add(row, self.spec.threshold));
+        answers
     }
 
     /// Goes on counting in the bins of a reference, if they are still the same; without any, if not.

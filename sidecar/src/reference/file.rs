@@ -9,7 +9,7 @@ use std::path::Path;
 use thiserror::Error;
 
 /// The last digit is the version: another one is another layout.
-const MAGIC: &[u8; 8] = b"MLWREF01";
+const MAGIC: &[u8; 8] = b"MLWREF02";
 const HEADER: usize = MAGIC.len() + size_of::<u32>();
 /// Of a file: 8,000 features with a thousand steps each.
 pub const MOST_BYTES: u64 = 128 << 20;
@@ -111,7 +111,7 @@ impl Reference {
     fn is_sound(&self) -> bool {
         let classified = !self.regression && !self.probabilities.is_empty();
         let columns = [&self.probabilities, &self.features].into_iter().flatten();
-        let rows = [&self.confidence, &self.margin];
+        let rows = [&self.confidence, &self.margin, &self.entropy];
         let same_classes = |counts: &[(String, u64)]| counts.is_empty() || counts.len() == self.probabilities.len();
         columns.chain(rows.into_iter().flatten()).all(Column::is_sound)
             && rows.iter().all(|column| column.is_some() == classified)
@@ -171,8 +171,8 @@ mod tests {
     #[test]
     fn another_format_is_named_and_told_from_another_file() {
         let mut bytes = reference().to_bytes();
-        bytes[7] = b'2';
-        assert!(matches!(Reference::from_bytes(&bytes), Err(FileError::Version(version)) if version == "MLWREF02"));
+        bytes[7] = b'1';
+        assert!(matches!(Reference::from_bytes(&bytes), Err(FileError::Version(version)) if version == "MLWREF01"));
         assert!(matches!(Reference::from_bytes(b"model,age\n"), Err(FileError::NoReference)));
     }
 

@@ -12,7 +12,7 @@ pub use columns::{Categorical, Column, Numerical, Shape};
 pub use file::{FileError, MOST_BYTES};
 pub use library::{Library, LibraryError, Watch};
 
-use crate::profile::{Frozen, Profile, Spec};
+use crate::profile::{Frozen, Profile, SampledAnswers, Spec};
 use crate::stats::{Edges, Moments};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,8 @@ pub struct Reference {
     pub confidence: Option<Column>,
     /// Largest minus second largest.
     pub margin: Option<Column>,
+    /// How undecided each row is.
+    pub entropy: Option<Column>,
     /// Of each feature.
     pub features: Vec<Column>,
     /// Made from rows. Else from quantiles that reports gave of them: distributions are interpolated.
@@ -55,7 +57,7 @@ impl Reference {
     pub fn of(profile: &Profile) -> Reference {
         let spec = &profile.spec;
         let classified = !spec.regression && !spec.classes.is_empty();
-        let (confidence, margin) = profile.sampled_confidence_and_margin();
+        let SampledAnswers { confidence, margin, entropy } = profile.sampled_answers();
         let of_rows = |name, moments: &Moments, sample| Column::numerical(name, &moments.columns()[0], sample);
         let predictions = &profile.predictions;
         let mut reference = Reference {
@@ -74,6 +76,7 @@ impl Reference {
             probabilities: probabilities(profile),
             confidence: classified.then(|| of_rows("confidence", &predictions.confidence, confidence)),
             margin: classified.then(|| of_rows("margin", &predictions.margin, margin)),
+            entropy: classified.then(|| of_rows("entropy", &predictions.entropy, entropy)),
             features: features(profile),
             exact: true,
             bands: Vec::new(),
@@ -126,6 +129,7 @@ impl Reference {
             features: Edges::new(&features).into(),
             confidence: one(&self.confidence).into(),
             margin: one(&self.margin).into(),
+            entropy: one(&self.entropy).into(),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Report;
 use super::drift::{DriftSettings, Measure, Verdict, class_mix};
 use crate::period::Period;
-use crate::profile::{Answered, Profile, Spec};
+use crate::profile::{Answered, Profile, SampledAnswers, Spec};
 use crate::stats::{Difference, Proportion, Steps, benjamini_hochberg, kolmogorov_p};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -24,6 +24,7 @@ pub struct Canary {
     pub class_mix: Measure,
     pub confidence_ks: Measure,
     pub margin_ks: Measure,
+    pub entropy_ks: Measure,
     pub accuracy_difference: Interval,
     pub agreement: Interval,
     pub verdict: Option<Verdict>,
@@ -39,10 +40,11 @@ impl Canary {
             ("class_mix", self.class_mix),
             ("confidence_ks", self.confidence_ks),
             ("margin_ks", self.margin_ks),
+            ("entropy_ks", self.entropy_ks),
         ];
         let worse =
             |a: (&'static str, Measure), b: (&'static str, Measure)| if b.1.verdict > a.1.verdict { b } else { a };
-        measures.into_iter().reduce(worse).expect("four measures")
+        measures.into_iter().reduce(worse).expect("five measures")
     }
 }
 
@@ -73,8 +75,8 @@ struct Digest {
     spec: Arc<Spec>,
     rows: u64,
     class_counts: Vec<u64>,
-    confidence: Sampled,
-    margin: Sampled,
+    /// Confidence, margin, entropy.
+    answers: [Sampled; 3],
     /// Single-label rows predicted right, and how many such rows there are.
     right: (u64, u64),
     answered: Answered,
@@ -100,23 +102,21 @@ impl Versions {
         if spec.regression || spec.classes.is_empty() || spec.classes.len() > MOST_CLASSES || profile.rows == 0 {
             return;
         }
-        let (mut confidence, mut margin) = profile.sampled_confidence_and_margin();
-        confidence.sort_unstable_by(f64::total_cmp);
-        margin.sort_unstable_by(f64::total_cmp);
+        let SampledAnswers { confidence, margin, entropy } = profile.sampled_answers();
+        let mut answers = [confidence, margin, entropy];
+        answers.iter_mut().for_each(|values| values.sort_unstable_by(f64::total_cmp));
         let outcomes = &profile.quality.outcomes;
         let this = Digest {
             period,
             spec: spec.clone(),
             rows: profile.rows,
             class_counts: profile.predictions.class_counts.clone(),
-            confidence: Sampled::of(&confidence),
-            margin: Sampled::of(&margin),
+            answers: answers.each_ref().map(|values| Sampled::of(values)),
             right: (outcomes.correct(), outcomes.single_rows()),
             answered: profile.answered.clone(),
         };
         let others = self.0.iter().filter(|other| other.is_another_version_of(&this));
-        report.canary =
-            others.take(MOST_COMPARED).map(|other| this.against(other, [&confidence, &margin], settings)).collect();
+        report.canary = others.take(MOST_COMPARED).map(|other| this.against(other, &answers, settings)).collect();
         self.0.push_front(this);
         self.0.truncate(MOST_REMEMBERED);
     }
@@ -129,9 +129,9 @@ impl Digest {
             && (self.period.start_ns, self.period.end_ns) == (this.period.start_ns, this.period.end_ns)
     }
 
-    fn against(&self, other: &Digest, [confidence, margin]: [&[f64]; 2], settings: &DriftSettings) -> Canary {
+    fn against(&self, other: &Digest, answers: &[Vec<f64>; 3], settings: &DriftSettings) -> Canary {
         let mut class_mix = class_mix(&self.spec.classes, &self.class_counts, &other.spec.classes, &other.class_counts);
-        let mut distances = [ks(&other.confidence, confidence), ks(&other.margin, margin)];
+        let mut distances: [Measure; 3] = std::array::from_fn(|i| ks(&other.answers[i], &answers[i]));
         let p: Vec<f64> = distances.iter().filter_map(|measure| measure.p).collect();
         let tested = distances.iter_mut().filter(|measure| measure.p.is_some());
         tested.zip(benjamini_hochberg(&p)).for_each(|(measure, q)| measure.q = Some(q));
@@ -141,17 +141,19 @@ impl Digest {
             distances.iter_mut().for_each(|ks| ks.judge(&settings.ks, |ks| ks.q.is_some_and(|q| q < settings.fdr)));
             accuracy_difference.judge(settings);
         }
-        let [confidence_ks, margin_ks] = distances;
-        let verdicts = [class_mix.verdict, confidence_ks.verdict, margin_ks.verdict, accuracy_difference.verdict];
+        let verdicts = [class_mix.verdict, accuracy_difference.verdict];
+        let verdict = verdicts.into_iter().chain(distances.map(|ks| ks.verdict)).flatten().max();
+        let [confidence_ks, margin_ks, entropy_ks] = distances;
         Canary {
             version: other.spec.version.clone(),
             rows: other.rows,
             class_mix,
             confidence_ks,
             margin_ks,
+            entropy_ks,
             accuracy_difference,
             agreement: self.agreement_with(other),
-            verdict: verdicts.into_iter().flatten().max(),
+            verdict,
         }
     }
 
@@ -261,6 +263,7 @@ mod tests {
         assert_eq!((same.len(), same[0].version.as_str(), same[0].verdict), (1, "1", Some(Verdict::Ok)));
         assert_eq!((same[0].agreement.value, same[0].agreement.n), (Some(1.0), 600));
         assert_eq!((same[0].class_mix.value, same[0].confidence_ks.value), (Some(0.0), Some(0.0)));
+        assert_eq!((same[0].margin_ks.value, same[0].entropy_ks.value), (Some(0.0), Some(0.0)));
         assert_eq!(same[0].accuracy_difference.value, Some(0.0));
     }
 

@@ -1,8 +1,8 @@
 //! How right a model was.
 
-use super::frequency;
+use super::{frequency, spread};
 use crate::profile::Profile;
-use crate::stats::{Averages, ClassOutcomes, Proportion};
+use crate::stats::{Averages, ClassOutcomes};
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
@@ -156,11 +156,6 @@ fn mean(averages: Averages, nothing: Option<&'static str>) -> Mean {
     let Averages { precision, recall, f1 } = averages;
     let undefined = [precision, recall, f1].iter().any(Option::is_none);
     Mean { precision, recall, f1, reason: undefined.then_some(nothing.unwrap_or("no_actual_positive")) }
-}
-
-/// Value and the ends of its interval.
-fn spread(proportion: Option<Proportion>) -> [Option<f64>; 3] {
-    [proportion.map(|p| p.value), proportion.map(|p| p.low), proportion.map(|p| p.high)]
 }
 
 fn class_quality(name: &str, class: &ClassOutcomes) -> ClassQuality {

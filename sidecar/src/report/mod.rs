@@ -30,7 +30,7 @@ pub use summary::Summary;
 use crate::period::{Period, utc};
 use crate::profile::{DROP_REASONS, MOST_INSTANCES, Profile, Spec};
 use crate::reference::Reference;
-use crate::stats::{MOST_CATEGORIES, MOST_CONFUSED};
+use crate::stats::{MOST_CATEGORIES, MOST_CONFUSED, Proportion};
 use features::TOP;
 use predictions::FIRST_INVALID_BYTES;
 use serde::Serialize;
@@ -174,7 +174,7 @@ impl Report {
         let confused = size.classes.min(MOST_CONFUSED as u64);
         let columns = size.classes * CLASS_BYTES
             + size.features * FEATURE_BYTES
-            + (size.classes + size.features + 4) * DRIFT_BYTES
+            + (size.classes + size.features + 5) * DRIFT_BYTES
             + confused * (CONFUSION_ROW_BYTES + confused * size_of::<u64>() as u64)
             + codes
             + embeddings
@@ -190,6 +190,11 @@ fn confusion_row_bytes(row: &Vec<u64>) -> u64 {
 
 /// Of an instance, in bytes.
 const MAX_NAME: usize = 255;
+
+/// Value and the ends of its interval.
+fn spread(proportion: Option<Proportion>) -> [Option<f64>; 3] {
+    [proportion.map(|p| p.value), proportion.map(|p| p.low), proportion.map(|p| p.high)]
+}
 
 /// A share, where there is a whole.
 fn frequency(part: u64, whole: u64) -> Option<f64> {

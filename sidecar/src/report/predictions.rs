@@ -1,9 +1,9 @@
 //! What a model answered.
 
-use super::{MAX_NAME, Summary, frequency};
+use super::{MAX_NAME, Summary, frequency, spread};
 use crate::period::utc;
-use crate::profile::{Fault, Invalid, Occurrence, Profile};
-use crate::stats::Moment;
+use crate::profile::{Fault, Invalid, Occurrence, Profile, SampledAnswers};
+use crate::stats::{Moment, Proportion};
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
@@ -18,6 +18,13 @@ pub struct Predictions {
     pub tie_rows: u64,
     pub confidence: Summary,
     pub margin: Summary,
+    pub entropy: Summary,
+    pub low_confidence_rows: u64,
+    pub low_confidence_share: Option<f64>,
+    pub low_confidence_share_low: Option<f64>,
+    pub low_confidence_share_high: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low_confidence_reason: Option<&'static str>,
     pub first_invalid: Vec<FirstInvalid>,
     pub classes: Vec<ClassReport>,
 }
@@ -53,8 +60,11 @@ pub struct Named {
 
 pub(super) fn predictions(profile: &Profile) -> Predictions {
     let invalid = &profile.predictions.invalid;
-    let (confidence, margin) = profile.sampled_confidence_and_margin();
+    let SampledAnswers { confidence, margin, entropy } = profile.sampled_answers();
     let classified: u64 = profile.predictions.class_counts.iter().sum();
+    let low_confidence_rows = profile.predictions.low_confidence_rows;
+    let [low_confidence_share, low_confidence_share_low, low_confidence_share_high] =
+        spread(Proportion::of(low_confidence_rows, classified));
     let class = |(k, (name, moment)): (usize, (&String, Moment))| ClassReport {
         name: name.clone(),
         count: profile.predictions.class_counts[k],
@@ -71,6 +81,12 @@ pub(super) fn predictions(profile: &Profile) -> Predictions {
         tie_rows: profile.predictions.tie_rows,
         confidence: Summary::of(&profile.predictions.confidence.columns()[0], confidence),
         margin: Summary::of(&profile.predictions.margin.columns()[0], margin),
+        entropy: Summary::of(&profile.predictions.entropy.columns()[0], entropy),
+        low_confidence_rows,
+        low_confidence_share,
+        low_confidence_share_low,
+        low_confidence_share_high,
+        low_confidence_reason: low_confidence_share.is_none().then_some("empty"),
         first_invalid: first_invalid(invalid),
         classes: profile
             .spec
@@ -119,6 +135,18 @@ mod tests {
         let record = Some(Record { instance: "i", sequence: 9, ts_ns: 1_700_000_000_123_456_789, first_row: 0 });
         profile.update(&Rows { count: values.len() / 2, probabilities, record, ..Rows::default() });
         serde_json::to_value(predictions(&profile)).unwrap()
+    }
+
+    #[test]
+    fn a_share_of_low_confidence_has_its_interval_or_a_reason() {
+        let said = of(&[0.9, 0.1, 0.5, 0.5, 0.2, 0.8, 0.0, 1.0]);
+        assert_eq!((&said["low_confidence_rows"], &said["low_confidence_share"]), (&json!(1), &json!(0.25)));
+        let [low, high] = ["low", "high"].map(|end| said[format!("low_confidence_share_{end}")].as_f64().unwrap());
+        assert!((low - 0.0456).abs() < 1e-4 && (high - 0.6994).abs() < 1e-4, "{low} {high}");
+        assert!(said.get("low_confidence_reason").is_none());
+        let said = of(&[f64::NAN, 0.5]);
+        assert!(said["low_confidence_share"].is_null() && said["low_confidence_share_low"].is_null());
+        assert_eq!((&said["low_confidence_reason"], &said["entropy"]["reason"]), (&json!("empty"), &json!("empty")));
     }
 
     #[test]

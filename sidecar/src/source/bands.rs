@@ -20,6 +20,8 @@ impl Numbers {
         let predictions = &report["predictions"];
         self.put("predictions.confidence.mean", &predictions["confidence"]["mean"]);
         self.put("predictions.margin.mean", &predictions["margin"]["mean"]);
+        self.put("predictions.entropy.mean", &predictions["entropy"]["mean"]);
+        self.put("predictions.low_confidence_share", &predictions["low_confidence_share"]);
         for (class, name) in named(&predictions["classes"]) {
             self.put(&format!("predictions.classes.{name}.frequency"), &class["frequency"]);
         }

@@ -40,7 +40,7 @@ pub use errors::Errors;
 pub use estimates::{ClassEstimate, Estimates};
 pub use moments::{Moment, Moments};
 pub use outcomes::{Averages, ClassOutcomes, MOST_CONFUSED, Outcomes, sole};
-pub use predictions::{Prediction, Validity, classify};
+pub use predictions::{LOW_CONFIDENCE, Prediction, Validity, classify};
 pub use proportion::{Difference, Proportion};
 pub use quantiles::{Quantiles, quantile_sorted};
 pub use ranking::{Binned, MOST_RANKED, Ranked, Ranking, SCORE_BINS};

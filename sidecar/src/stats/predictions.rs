@@ -3,6 +3,9 @@
 //! Class: the first of the largest; with two classes 1 if p₁ > threshold, else 0. Confidence: the largest probability.
 //! Margin: largest minus second largest, counted with multiplicity, so a tie at the top gives 0.
 
+/// A row whose largest probability is below it says little.
+pub const LOW_CONFIDENCE: f64 = 0.6;
+
 /// A row of finite probabilities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {

@@ -16,16 +16,12 @@ pub(super) fn columns(profile: &Profile, reference: &Reference) -> Vec<ColumnDri
         columns.push(classes(ColumnKind::PredictedClass, &spec.classes, &predicted, &reference.predicted));
         let actual: Vec<u64> = profile.quality.outcomes.classes().map(|class| class.support).collect();
         columns.push(classes(ColumnKind::ActualClass, &spec.classes, &actual, &reference.actual));
-        let (confidence, margin) = profile.sampled_confidence_and_margin();
+        let (answers, predictions) = (profile.sampled_answers(), &profile.predictions);
+        let (confidence, margin, entropy) = (&reference.confidence, &reference.margin, &reference.entropy);
         let rows = [
-            (
-                ColumnKind::Confidence,
-                &reference.confidence,
-                &profile.predictions.confidence,
-                &bins.confidence,
-                confidence,
-            ),
-            (ColumnKind::Margin, &reference.margin, &profile.predictions.margin, &bins.margin, margin),
+            (ColumnKind::Confidence, confidence, &predictions.confidence, &bins.confidence, answers.confidence),
+            (ColumnKind::Margin, margin, &predictions.margin, &bins.margin, answers.margin),
+            (ColumnKind::Entropy, entropy, &predictions.entropy, &bins.entropy, answers.entropy),
         ];
         for (of, column, moments, counts, sample) in rows {
             let moment = moments.columns()[0];

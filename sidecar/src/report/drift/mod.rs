@@ -62,6 +62,7 @@ pub enum ColumnKind {
     ActualClass,
     Confidence,
     Margin,
+    Entropy,
     Probability,
     Output,
     Feature,
@@ -75,6 +76,7 @@ impl ColumnKind {
             ColumnKind::ActualClass => "actual_class",
             ColumnKind::Confidence => "confidence",
             ColumnKind::Margin => "margin",
+            ColumnKind::Entropy => "entropy",
             ColumnKind::Probability => "probability",
             ColumnKind::Output => "output",
             ColumnKind::Feature => "feature",
@@ -217,9 +219,37 @@ mod tests {
         let drift = against_usual(1000, usual);
         assert_eq!((drift.verdict, drift.monitored, drift.drifted), (Some(Verdict::Ok), 4, 0), "{drift:#?}");
         assert_eq!(feature(&drift, "level").out_of_range, Some(0));
-        assert_eq!(drift.columns.len(), 4 + 2 + 4);
+        assert_eq!(drift.columns.len(), 5 + 2 + 4);
         let actual = drift.columns.iter().find(|column| column.of == ColumnKind::ActualClass).unwrap();
         assert_eq!((actual.verdict, actual.reason), (None, Some("no_reference")), "there were no labels");
+    }
+
+    #[test]
+    fn the_rows_of_a_reference_lie_within_its_bins_of_entropy_and_surer_ones_are_found() {
+        let spec =
+            Arc::new(Spec { threshold: 0.5, classes: ["a", "b", "c"].map(String::from).to_vec(), ..Spec::default() });
+        let rows = |sharper: f32| -> Vec<f32> {
+            let weights = (0..3000).map(|i| (noise(i, 0.754_877_666) as f32 + 0.01).powf(sharper)).collect::<Vec<_>>();
+            weights.chunks(3).flat_map(|w| [0, 1, 2].map(|k| w[k] / w.iter().sum::<f32>())).collect()
+        };
+        let fed = |mut profile: Profile, values: &[f32]| {
+            let probabilities = Some(Columns::F32(ArrayView2::from_shape((1000, 3), values).unwrap()));
+            profile.update(&Rows { count: 1000, probabilities, ..Rows::default() });
+            profile
+        };
+        let reference = Reference::of(&fed(Profile::new(spec.clone(), 1000, 1), &rows(1.0)));
+        let entropy = |values: &[f32]| {
+            let empty = Profile::new(spec.clone(), 1000, 2).counting_in(Some(&reference.frozen(&spec)));
+            let drift = drift(&fed(empty, values), &reference, &DriftSettings::default());
+            drift.columns.into_iter().find(|column| column.of == ColumnKind::Entropy).unwrap()
+        };
+        let same = entropy(&rows(1.0));
+        assert_eq!(
+            (same.n, same.out_of_range, same.ks.value, same.verdict),
+            (1000, Some(0), Some(0.0), Some(Verdict::Ok))
+        );
+        assert_eq!(same.psi.value, Some(0.0));
+        assert_eq!(entropy(&rows(6.0)).verdict, Some(Verdict::Alert));
     }
 
     #[test]
