@@ -19,7 +19,7 @@ TREE = ROOT / "target" / "mutants" / "tree"
 NOT_COPIED = {"target", ".git", "__pycache__", ".pytest_cache", "build"}
 HANGS_AFTER = 120  # seconds: a test that never ends has found the fault, too
 
-RING, PRODUCER = "producer-c/ring.c", "producer-c/producer.c"
+RING, RECIPE, PRODUCER = "producer-c/ring.c", "producer-c/recipe.c", "producer-c/producer.c"
 CONSUMER = "sidecar/src/ring/consumer.rs"
 
 STORE_TAIL = "atomic_store_explicit(&shared->tail, p->tail, memory_order_release);"
@@ -79,6 +79,22 @@ IN_C = [
     ("a section lies where the one before it does", RING,
      "s->at[i] = (uint32_t)(sizeof(struct mlw_record) + at[i]);", "s->at[i] = (uint32_t)(sizeof(struct mlw_record) + at[i ? i - 1 : 0]);"),
     ("a forked child keeps its parent's shape", PRODUCER, "p->shape.rows = 0;", ""),
+    ("segments are not copied", RING,
+     "copy_section(p, record, AT_SEGMENTS, b->segments, b->segments_stride, first_row);", "(void)first_row;"),
+    ("a batch that ends before its segments has them", RING, "b->size >= sizeof *b && b->segments != NULL", "b->segments != NULL"),
+    ("a reservation that ends before its segments has them", RING, "if (likely(r->size >= sizeof *r))", "if (1)"),
+    ("segments are reserved for who cannot be told where", RING,
+     "|| (r->sections >> AT_SEGMENTS != 0 && r->size < sizeof *r)", ""),
+    ("records have segments whatever the schema says", RECIPE,
+     "o->segment_by == MLW_SEGMENT_BY_ROW ? sizeof(uint16_t) : 0", "sizeof(uint16_t)"),
+    ("segments alone are a record", RECIPE, "~(uint32_t)(MLW_IDS | MLW_SEGMENTS)", "~(uint32_t)MLW_IDS"),
+    ("a reader need not know of segments", RECIPE, "o->segment_by == MLW_SEGMENT_BY_ROW ? MLW_NEEDS_SEGMENTS : 0", "0"),
+    ("a reader need not know of embeddings", RECIPE, "kind_of(o, i) == MLW_EMBEDDING ? MLW_NEEDS_EMBEDDINGS : 0", "0"),
+    ("segments are by any kind of feature", RECIPE, "kind_of(o, o->segment_by - 1) != MLW_CATEGORICAL", "0"),
+    ("segments are by an embedding, too", RECIPE,
+     "kind_of(o, o->segment_by - 1) != MLW_CATEGORICAL", "kind_of(o, o->segment_by - 1) < MLW_CATEGORICAL"),
+    ("segments are by a feature that is not there", RECIPE, "o->segment_by > o->n_features", "0"),
+    ("an unknown kind of feature is taken", RECIPE, "kind_of(o, i) > MLW_EMBEDDING", "0"),
     ("entering looks and then takes", RING,
      "unlikely(atomic_exchange_explicit(&p->busy, 1, memory_order_acquire))",
      "unlikely(atomic_load_explicit(&p->busy, memory_order_acquire)) "
@@ -131,6 +147,7 @@ IN_RUST = [
     ("the header is read again for its length", CONSUMER,
      "wire::RECORD_HEADER, record.payload_len.into());",
      "wire::RECORD_HEADER, self.area.record(self.at.head).payload_len.into());"),
+    ("segments are read where the ids are", CONSUMER, "segments: bytes(section::SEGMENTS)", "segments: bytes(section::IDS)"),
     ("the header is read again for its sections", CONSUMER, EACH,
      "each(self.shape.batch(&self.area.record(self.at.head), payload));"),
     ("the tail is read again", CONSUMER,
@@ -242,7 +259,7 @@ def try_all(side, faults, tests, words):
         begun = time.monotonic()
         names = finders(fault, tests)
         verdict = ", ".join(names) or f"none: {ARGUED.get(fault[0], 'SURVIVES')}"
-        print(f"{side:<9}{fault[0]:<45}{verdict}  ({time.monotonic() - begun:.0f} s)", flush=True)
+        print(f"{side:<9}{fault[0]:<53}{verdict}  ({time.monotonic() - begun:.0f} s)", flush=True)
         unexplained += [] if names or fault[0] in ARGUED else [fault[0]]
     print(f"{len(faults)} faults planted in the {side}, {len(unexplained)} not found", flush=True)
     return unexplained

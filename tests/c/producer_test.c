@@ -230,6 +230,179 @@ static int an_older_caller_cannot_reserve_what_it_has_no_pointer_for(void)
     return 1;
 }
 
+static int an_older_caller_is_given_no_segments(void)
+{
+    mlw_options o = options_for("segments");
+    o.segment_by = MLW_SEGMENT_BY_ROW;
+    mlw_producer *p = NULL;
+    CHECK(mlw_open(&o, &p) == 0);
+    static const float proba[3];
+    mlw_batch b = mlw_batch_init();
+    b.rows = 1;
+    b.proba = proba;
+    b.segments = (const uint16_t *)1; /* whatever lies behind a shorter struct is not looked at */
+    b.size = offsetof(mlw_batch, segments);
+    CHECK(mlw_write(p, &b) == 0);
+    mlw_reservation r = mlw_reservation_init();
+    r.rows = 1;
+    r.sections = MLW_PROBA;
+    r.segments = (uint16_t *)1;
+    r.size = offsetof(mlw_reservation, segments);
+    CHECK(mlw_reserve(p, &r) == 0 && r.proba != NULL && r.segments == (uint16_t *)1 && mlw_commit(p) == 0);
+    mlw_close(p);
+    return 1;
+}
+
+/* ---- what is in the file ---- */
+
+static int identity_of(const mlw_producer *p, struct mlw_identity *id)
+{
+    int fd = open(mlw_path(p), O_RDONLY);
+    int ok = pread(fd, id, sizeof *id, 0) == (ssize_t)sizeof *id;
+    close(fd);
+    return ok;
+}
+
+/* What a ring of these kinds and segments says that its reader must know; all ones if it cannot be opened. */
+static uint64_t needs(const char *model, const uint8_t kinds[4], uint32_t segment_by)
+{
+    mlw_options o = options_for(model);
+    o.feature_kinds = kinds;
+    o.segment_by = segment_by;
+    mlw_producer *p = NULL;
+    struct mlw_identity id = {.feat_incompat = UINT64_MAX};
+    if (mlw_open(&o, &p) == 0 && !identity_of(p, &id))
+        id.feat_incompat = UINT64_MAX - 1;
+    mlw_close(p);
+    return id.feat_incompat;
+}
+
+static int a_ring_says_what_its_reader_must_know(void)
+{
+    const uint8_t plain[4] = {MLW_NUMERICAL, MLW_CATEGORICAL}, embedding[4] = {MLW_NUMERICAL, MLW_CATEGORICAL, MLW_NUMERICAL, MLW_EMBEDDING};
+    CHECK(needs("needs-1", NULL, 0) == 0 && needs("needs-2", plain, 0) == 0);
+    CHECK(needs("needs-3", plain, 2) == 0); /* a reader that does not know it reports the model as a whole */
+    CHECK(needs("needs-4", plain, MLW_SEGMENT_BY_ROW) == MLW_NEEDS_SEGMENTS);
+    CHECK(needs("needs-5", embedding, 2) == MLW_NEEDS_EMBEDDINGS);
+    CHECK(needs("needs-6", embedding, MLW_SEGMENT_BY_ROW) == (MLW_NEEDS_EMBEDDINGS | MLW_NEEDS_SEGMENTS));
+    return 1;
+}
+
+static int kinds_and_segments_that_cannot_be_are_refused(void)
+{
+    const uint8_t kinds[4] = {MLW_NUMERICAL, MLW_CATEGORICAL, MLW_EMBEDDING, MLW_CATEGORICAL};
+    const uint8_t unknown[4] = {0, 0, 0, MLW_EMBEDDING + 1};
+    const uint32_t wrong[] = {1, 3, 5, UINT32_MAX - 1}; /* numerical, an embedding, beyond the features */
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK(needs("refused", kinds, wrong[i]) == UINT64_MAX);
+    CHECK(needs("refused", NULL, 1) == UINT64_MAX && needs("refused", unknown, 0) == UINT64_MAX);
+    CHECK(needs("taken", kinds, 2) == MLW_NEEDS_EMBEDDINGS && needs("taken", kinds, 4) == MLW_NEEDS_EMBEDDINGS);
+    return 1;
+}
+
+enum { SECTIONS = 7, MOST_ROWS = 23 };
+
+/* Bytes of each section's rows, for 3 classes and 4 features. */
+static const uint64_t widths[SECTIONS] = {3 * 4, 4 * 4, 4, 3, 3 * 8, 8, 2};
+
+/* No two bytes of a section, and no two sections, begin alike. */
+static _Alignas(8) unsigned char given[SECTIONS][MOST_ROWS * 24];
+
+static void make_up_values(void)
+{
+    for (unsigned i = 0; i < SECTIONS; i++)
+        for (unsigned at = 0; at < sizeof given[i]; at++)
+            given[i][at] = (unsigned char)(at * 7 + i * 37 + 1);
+}
+
+static int write_given(mlw_producer *p, uint32_t rows, uint32_t sections)
+{
+    const void *from[SECTIONS];
+    for (int i = 0; i < SECTIONS; i++)
+        from[i] = sections >> i & 1 ? given[i] : NULL;
+    mlw_batch b = mlw_batch_init();
+    b.rows = rows;
+    b.proba = from[0];
+    b.features = from[1];
+    b.labels = from[2];
+    b.label_sets = from[3];
+    b.targets = from[4];
+    b.ids = from[5];
+    b.segments = from[6];
+    return mlw_write(p, &b);
+}
+
+static int fill_given(mlw_producer *p, uint32_t rows, uint32_t sections)
+{
+    mlw_reservation r = mlw_reservation_init();
+    r.rows = rows;
+    r.sections = sections;
+    int err = mlw_reserve(p, &r);
+    if (err != 0)
+        return err;
+    void *to[SECTIONS] = {r.proba, r.features, r.labels, r.label_sets, r.targets, r.ids, r.segments};
+    for (int i = 0; i < SECTIONS; i++)
+        if (to[i] != NULL)
+            memcpy(to[i], given[i], rows * widths[i]);
+    return mlw_commit(p);
+}
+
+/* The record at the head, behind its padding, has these rows of these sections where docs/wire-format.md says; then reads on. */
+static int has_given(const mlw_producer *p, uint32_t rows, uint32_t sections)
+{
+    static unsigned char payload[SECTIONS * MOST_ROWS * 24];
+    struct mlw_identity id;
+    struct mlw_record r;
+    uint64_t head, at = 0;
+    int fd = open(mlw_path(p), O_RDONLY);
+    CHECK(identity_of(p, &id) && pread(fd, &head, 8, (off_t)id.consumer_off) == 8);
+    do {
+        CHECK(pread(fd, &r, sizeof r, (off_t)(id.data_off + head % id.capacity)) == (ssize_t)sizeof r && r.pos == head);
+        head += r.rec_len;
+    } while (r.kind == MLW_KIND_PADDING);
+    CHECK(r.kind == MLW_KIND_DATA && r.rows == rows && r.sections == sections && r.payload_len <= sizeof payload);
+    CHECK(pread(fd, payload, r.payload_len, (off_t)(id.data_off + r.pos % id.capacity + sizeof r)) == (ssize_t)r.payload_len);
+    close(fd);
+    for (int i = 0; i < SECTIONS; i++)
+        if (sections >> i & 1) {
+            CHECK(memcmp(payload + at, given[i], rows * widths[i]) == 0);
+            at = (at + rows * widths[i] + MLW_ALIGN - 1) / MLW_ALIGN * MLW_ALIGN;
+        }
+    CHECK(at == r.payload_len && r.rec_len == sizeof r + at);
+    return drain(p);
+}
+
+static int may_be(uint32_t sections, uint32_t truths)
+{
+    uint32_t truth = sections & (MLW_LABELS | MLW_LABEL_SETS | MLW_TARGETS);
+    return (sections & ~(uint32_t)(MLW_IDS | MLW_SEGMENTS)) != 0 && (truth & (truth - 1)) == 0 && (truth & ~truths) == 0;
+}
+
+static int every_section_is_where_it_should_be_for(uint32_t task, uint32_t truths)
+{
+    mlw_options o = options_for(task == MLW_REGRESSION ? "sections-r" : "sections-c");
+    o.task = task;
+    o.segment_by = MLW_SEGMENT_BY_ROW;
+    mlw_producer *p = NULL;
+    CHECK(mlw_open(&o, &p) == 0);
+    for (uint32_t sections = 1; sections < 1 << SECTIONS; sections++) {
+        CHECK((mlw_record_rows(p, sections) > 0) == may_be(sections, truths));
+        for (uint32_t rows = 1; rows <= MOST_ROWS && may_be(sections, truths); rows += 11) {
+            CHECK(write_given(p, rows, sections) == 0 && has_given(p, rows, sections));
+            CHECK(fill_given(p, rows, sections) == 0 && has_given(p, rows, sections));
+        }
+    }
+    mlw_close(p);
+    return 1;
+}
+
+static int every_section_is_where_it_should_be_with_any_others(void)
+{
+    make_up_values();
+    return every_section_is_where_it_should_be_for(MLW_CLASSIFICATION, MLW_LABELS | MLW_LABEL_SETS) &&
+           every_section_is_where_it_should_be_for(MLW_REGRESSION, MLW_TARGETS);
+}
+
 static int full_then_drained_then_full_again(void)
 {
     mlw_producer *p = opened("laps");
@@ -249,31 +422,58 @@ static int full_then_drained_then_full_again(void)
     return 1;
 }
 
-static int child_writes_its_own(mlw_producer *p, const char *parents_path)
+static int reserve_row(mlw_producer *p)
 {
-    char before[512];
-    snprintf(before, sizeof before, "%s", parents_path);
-    int ok = write_rows(p, 2) == 0 && strcmp(mlw_path(p), before) != 0 && counts_of(p).rows == 2;
+    mlw_reservation r = mlw_reservation_init();
+    r.rows = 1;
+    r.sections = MLW_FEATURES;
+    int err = mlw_reserve(p, &r);
+    if (err == 0)
+        memset(r.features, 0, 4 * sizeof(float));
+    return err;
+}
+
+static int write_row(mlw_producer *p)
+{
+    return write_rows(p, 1);
+}
+
+static int reserve_and_commit_row(mlw_producer *p)
+{
+    int err = reserve_row(p);
+    return err ? err : mlw_commit(p);
+}
+
+/* `first` makes a record of one row, as the parent did last: what the parent knows of that shape is of the parent's ring. */
+static int child_writes_its_own(mlw_producer *p, int (*first)(mlw_producer *))
+{
+    char parents[512];
+    snprintf(parents, sizeof parents, "%s", mlw_path(p));
+    int ok = first(p) == 0 && strcmp(mlw_path(p), parents) != 0 && counts_of(p).rows == 1;
+    ok = ok && write_rows(p, 2) == 0 && counts_of(p).rows == 3;
     mlw_close(p);
     return ok;
 }
 
-static int a_forked_child_opens_a_ring_of_its_own(void)
+static int a_forked_child_opens_a_ring_of_its_own_whose_first_call_is(const char *model, int (*first)(mlw_producer *))
 {
-    mlw_producer *p = opened("fork");
+    mlw_producer *p = opened(model);
     CHECK(p != NULL && write_rows(p, 5) == 0);
-    mlw_reservation r = mlw_reservation_init();
-    r.rows = 1;
-    r.sections = MLW_FEATURES;
-    CHECK(mlw_reserve(p, &r) == 0); /* the child must not inherit the open reservation */
+    CHECK(reserve_row(p) == 0); /* the child must not inherit the open reservation */
     pid_t child = fork();
     if (child == 0)
-        _exit(child_writes_its_own(p, mlw_path(p)) ? 0 : 1);
+        _exit(child_writes_its_own(p, first) ? 0 : 1);
     int status;
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
     CHECK(mlw_commit(p) == 0 && write_rows(p, 1) == 0 && counts_of(p).rows == 7);
     mlw_close(p);
     return 1;
+}
+
+static int a_forked_child_opens_a_ring_of_its_own(void)
+{
+    return a_forked_child_opens_a_ring_of_its_own_whose_first_call_is("fork-write", write_row) &&
+           a_forked_child_opens_a_ring_of_its_own_whose_first_call_is("fork-reserve", reserve_and_commit_row);
 }
 
 static int a_child_without_a_ring_counts_its_drops(void)
@@ -283,7 +483,7 @@ static int a_child_without_a_ring_counts_its_drops(void)
     mlw_options o = options_for("detached");
     o.dir = inner;
     mlw_producer *p;
-    CHECK(mlw_open(&o, &p) == 0);
+    CHECK(mlw_open(&o, &p) == 0 && write_rows(p, 3) == 0);
     pid_t child = fork();
     if (child == 0) {
         if (unlink(mlw_path(p)) != 0 || rmdir(inner) != 0 || symlink("/nowhere/at/all", inner) != 0)
@@ -750,6 +950,10 @@ int main(int argc, char **argv)
     RUN(all_slots_can_be_taken_and_the_next_is_told);
     RUN(an_older_caller_is_served_as_before);
     RUN(an_older_caller_cannot_reserve_what_it_has_no_pointer_for);
+    RUN(an_older_caller_is_given_no_segments);
+    RUN(a_ring_says_what_its_reader_must_know);
+    RUN(kinds_and_segments_that_cannot_be_are_refused);
+    RUN(every_section_is_where_it_should_be_with_any_others);
     RUN(full_then_drained_then_full_again);
     RUN(a_forked_child_opens_a_ring_of_its_own);
     RUN(a_child_without_a_ring_counts_its_drops);
