@@ -233,6 +233,38 @@ fn a_ring_that_was_away_during_a_whole_life_of_the_sidecar_is_not_counted_twice(
     assert_eq!((total(&reports, "/rows"), total(&reports, "/losses/crash_rows")), (120, 0));
 }
 
+/// Writes the checkpoint of a killed sidecar anew, sound but for its open period, which begins a little off.
+fn move_open_period(output: &Path) {
+    let (store, saved) = Store::open(&output.join("checkpoint")).unwrap();
+    let Saved { model, mut open, mut checkpoint, .. } = saved.into_iter().next().unwrap();
+    for _ in 0..2 {
+        let moved = open.iter_mut().map(|(start_ns, profile)| (*start_ns + 1, profile));
+        checkpoint.commit(&store, model.clone(), moved, Instant::now());
+    }
+    store.finish();
+}
+
+#[test]
+fn what_a_checkpoint_with_an_impossible_period_held_is_counted_as_lost_and_said() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let first = Sidecar::start(dir.path(), output.path(), &["--period", "24h"]);
+    producer.write_features(&[1.0; 240], 2);
+    wait_until("it is committed", || committed_rows(output.path()) == Some(120));
+    first.signal("-KILL");
+    first.wait();
+    move_open_period(output.path());
+    producer.write_features(&[1.0; 2], 2);
+    let second = Sidecar::start(dir.path(), output.path(), &["--period", "24h"]);
+    second.wait_for_log("a checkpoint is damaged");
+    wait_until_drained(&producer.path());
+    assert!(second.stop().0.success());
+    let reports = distinct_reports(output.path());
+    assert_eq!((total(&reports, "/rows"), total(&reports, "/losses/crash_rows")), (1, 120));
+    let health: Value = serde_json::from_slice(&fs::read(output.path().join("health.json")).unwrap()).unwrap();
+    assert_eq!((&health["checkpoints"]["damaged"]["periods"], &health["crash_rows"]), (&1.into(), &120.into()));
+}
+
 #[test]
 fn changed_settings_close_what_was_open_and_begin_anew() {
     let (mut reports, rows) = reports_over_a_kill(&["--period", "24h"], &["--period", "12h"]);

@@ -51,6 +51,7 @@ pub struct References {
 pub struct Checkpoints {
     pub written: u64,
     pub failed: u64,
+    pub damaged: ByReason,
     pub bytes: u64,
     pub tail_seconds: f64,
     pub writer_seconds: f64,

@@ -70,6 +70,20 @@ pub fn believed(ts_ns: u64, now_ns: u64) -> u64 {
     if is_too_old(ts_ns, now_ns) { now_ns } else { ts_ns.min(now_ns) }
 }
 
+/// Whether periods of this length that start then can be open at a time, when those that start before `closed_before_ns` are closed
+/// for good: few enough, one after the other, on the grid, and not among the closed ones.
+pub fn can_be_open(starts_ns: &[u64], length: Duration, closed_before_ns: Option<u64>) -> bool {
+    let length_ns = in_ns(length);
+    let ascending = starts_ns.windows(2).all(|pair| pair[0] < pair[1]);
+    let on_grid = |start_ns: &u64| start_ns.is_multiple_of(length_ns) && start_ns.checked_add(length_ns).is_some();
+    let still_open = |start_ns: &u64| closed_before_ns.is_none_or(|closed_ns| *start_ns >= closed_ns);
+    starts_ns.len() <= MOST_OPEN && ascending && starts_ns.iter().all(|start| on_grid(start) && still_open(start))
+}
+
+fn in_ns(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
 /// The open periods of one model, each with a `T` that collects it.
 #[derive(Debug)]
 pub struct Periods<T> {
@@ -87,21 +101,15 @@ pub struct Periods<T> {
 impl<T> Periods<T> {
     /// Periods of `length`, watched from `now_ns` on by a sidecar that started at `started_ns`.
     pub fn new(length: Duration, started_ns: u64, now_ns: u64) -> Periods<T> {
-        let length_ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let length_ns = in_ns(length);
         Periods { length_ns, open: Vec::new(), closed_before: None, started_ns, watched_ns: now_ns }
     }
 
     /// Goes on with periods that a dead sidecar left open, by their start, and does not open again what it had closed before
-    /// `closed_before_ns`. `false`, and nothing done, if these cannot have been open: too many, not ascending, not on our grid.
-    pub fn revive(&mut self, open: Vec<(u64, T)>, closed_before_ns: Option<u64>) -> bool {
-        let ascending = open.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        let on_grid = open.iter().all(|(start_ns, _)| start_ns.is_multiple_of(self.length_ns));
-        if open.len() > MOST_OPEN || !ascending || !on_grid {
-            return false;
-        }
+    /// `closed_before_ns`. They [`can_be_open`].
+    pub fn revive(&mut self, open: Vec<(u64, T)>, closed_before_ns: Option<u64>) {
         self.open = open.into_iter().map(|(start_ns, collected)| (start_ns / self.length_ns, collected)).collect();
         self.closed_before = closed_before_ns.map(|ns| ns / self.length_ns);
-        true
     }
 
     /// Start and collection of every open period.
@@ -306,6 +314,23 @@ mod tests {
     }
 
     #[test]
+    fn periods_can_be_open_that_are_few_ascending_on_the_grid_and_not_closed() {
+        let can =
+            |starts_ns: &[u64], closed_before_ns| can_be_open(starts_ns, Duration::from_nanos(10), closed_before_ns);
+        assert!(can(&[], None) && can(&[0], None) && can(&[70, 100], Some(70)));
+        for (starts_ns, closed_before_ns) in [
+            (&[10, 20, 30][..], None), // too many
+            (&[20, 10], None),
+            (&[20, 20], None),
+            (&[20, 35], None),
+            (&[60, 70], Some(70)),
+            (&[u64::MAX - 5], None), // on the grid, but its end is beyond all time
+        ] {
+            assert!(!can(starts_ns, closed_before_ns), "{starts_ns:?}, {closed_before_ns:?}");
+        }
+    }
+
+    #[test]
     fn a_period_waits_for_records_still_in_a_ring() {
         let mut log = Log::new(10);
         log.row(NOW + 9 * S, NOW + 9 * S);
@@ -411,7 +436,8 @@ mod tests {
             for &(back, forward, tick, wild) in &steps {
                 now += forward * S;
                 log.row(wild.unwrap_or(now - back * S), now);
-                prop_assert!(log.periods.open.len() <= MOST_OPEN);
+                let starts: Vec<u64> = log.periods.open_mut().map(|(start_ns, _)| start_ns).collect();
+                prop_assert!(can_be_open(&starts, Duration::from_secs(5), log.periods.closed_before_ns()), "{:?}", log.periods);
                 if tick {
                     log.tick(now, None, true);
                 }

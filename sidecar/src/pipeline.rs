@@ -402,6 +402,7 @@ impl Tail {
         self.health.checkpoints = health::Checkpoints {
             written: work.written,
             failed: work.failed,
+            damaged: self.store.damaged().clone(),
             bytes: work.bytes,
             tail_seconds: work.tail_time.as_secs_f64(),
             writer_seconds: work.writer_time.as_secs_f64(),

@@ -2,8 +2,9 @@
 //!
 //! Everything read is untrusted: a file that is not whole, or does not fit together with the others, is said, removed, and not used.
 
-use super::{Checkpoint, Log, PeriodState, Receipt, Saved, State, rows};
-use crate::profile::Profile;
+use super::{Checkpoint, Log, ModelState, PeriodState, Receipt, Saved, State, rows};
+use crate::period::can_be_open;
+use crate::profile::{Profile, Spec};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -99,11 +100,43 @@ pub(super) struct Append {
     pub delivered: Arc<AtomicBool>,
 }
 
+/// Why a checkpoint is not gone on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damage {
+    /// It is no file that can be read.
+    Unreadable,
+    /// Written by a sidecar of another version.
+    Version,
+    /// Cut short, or changed.
+    Checksum,
+    /// Periods that cannot have been open, or over, at a time.
+    Periods,
+    /// Profiles that are none of its model.
+    Profile,
+    /// Samples that are not there, or do not belong to their profiles.
+    Sample,
+}
+
+impl Damage {
+    /// One word for a counter.
+    fn reason(self) -> &'static str {
+        match self {
+            Damage::Unreadable => "unreadable",
+            Damage::Version => "version",
+            Damage::Checksum => "checksum",
+            Damage::Periods => "periods",
+            Damage::Profile => "profile",
+            Damage::Sample => "sample",
+        }
+    }
+}
+
 /// A checkpoint directory, locked for this process.
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
     next_id: u32,
+    damaged: BTreeMap<&'static str, u64>,
     jobs: Sender<Job>,
     writer: JoinHandle<()>,
     pub(super) work: Arc<Work>,
@@ -123,7 +156,15 @@ impl Store {
         let work = Arc::new(Work::default());
         let writer = Writer { dir: dir.to_owned(), work: work.clone() };
         let thread = thread::Builder::new().name("checkpoint".into()).spawn(move || writer.run(queue))?;
-        let mut store = Store { dir: dir.to_owned(), next_id: 0, jobs, writer: thread, work, _lock: lock };
+        let mut store = Store {
+            dir: dir.to_owned(),
+            next_id: 0,
+            damaged: BTreeMap::new(),
+            jobs,
+            writer: thread,
+            work,
+            _lock: lock,
+        };
         let saved = store.load().map_err(context)?;
         Ok((store, saved))
     }
@@ -142,6 +183,11 @@ impl Store {
     /// What the commits have cost.
     pub fn work(&self) -> &Arc<Work> {
         &self.work
+    }
+
+    /// How many checkpoints were there that could not be gone on from, by reason: what they held is lost.
+    pub fn damaged(&self) -> &BTreeMap<&'static str, u64> {
+        &self.damaged
     }
 
     /// Waits until everything is written.
@@ -329,50 +375,63 @@ impl Store {
         Ok(saved.into_values().collect())
     }
 
-    /// The newer of the two states that is whole and has its logs.
-    fn load_model(&self, id: u32) -> Option<Saved> {
-        let read = |turn| read_state(&state_path(&self.dir, id, turn));
-        let mut states: Vec<_> = [0, 1].into_iter().filter_map(read).collect();
-        states.sort_by_key(|(state, _)| std::cmp::Reverse(state.commit));
-        let (whole, candidates) = (states.len(), states);
-        let saved = candidates.into_iter().find_map(|(state, profiles)| self.revive(id, state, &profiles));
-        match &saved {
-            Some(saved) => info!(
-                model = saved.model.spec.model,
-                version = saved.model.spec.version,
-                "continued from its checkpoint"
-            ),
-            None => {
-                warn!(dir = %self.dir.display(), id, whole, "a checkpoint is damaged or of another version: removed; what it held is counted as lost");
+    /// Of the two states, the newer one that is whole and has its logs. What is of no use is removed.
+    fn load_model(&mut self, id: u32) -> Option<Saved> {
+        match self.newest_whole(id) {
+            Ok(saved) => {
+                let spec = &saved.model.spec;
+                info!(model = spec.model, version = spec.version, "continued from its checkpoint");
+                Some(saved)
+            }
+            Err(damage) => {
+                let reason = damage.reason();
+                warn!(dir = %self.dir.display(), id, reason, "a checkpoint is damaged or of another version: removed; what it held is counted as lost");
+                *self.damaged.entry(reason).or_default() += 1;
                 [0, 1].into_iter().for_each(|turn| drop(fs::remove_file(state_path(&self.dir, id, turn))));
+                None
             }
         }
-        saved
     }
 
-    fn revive(&self, id: u32, state: State<'static>, mut profiles: &[u8]) -> Option<Saved> {
+    fn newest_whole(&self, id: u32) -> Result<Saved, Damage> {
+        let (mut states, mut torn) = (Vec::new(), Damage::Unreadable);
+        for turn in [0, 1] {
+            match read_state(&state_path(&self.dir, id, turn)) {
+                Ok(state) => states.push(state),
+                Err(Damage::Unreadable) => {} // after the first commit there is one
+                Err(why) => torn = why,
+            }
+        }
+        states.sort_by_key(|(state, _)| std::cmp::Reverse(state.commit));
+        let mut damage = None;
+        for (state, profiles) in states {
+            match self.revive(id, state, &profiles) {
+                Ok(saved) => return Ok(saved),
+                Err(why) => damage = damage.or(Some(why)),
+            }
+        }
+        Err(damage.unwrap_or(torn))
+    }
+
+    fn revive(&self, id: u32, state: State<'static>, mut profiles: &[u8]) -> Result<Saved, Damage> {
         let mut checkpoint = Checkpoint::new(id);
         checkpoint.commits = state.commit;
         checkpoint.next_log = state.periods.iter().map(|period| period.log).max().unwrap_or(0);
         let spec = Arc::new(state.model.spec.clone().into_owned());
-        if state.commit == u64::MAX || checkpoint.next_log == u64::MAX {
-            return None;
+        if state.commit == u64::MAX || checkpoint.next_log == u64::MAX || !are_possible(&state.periods, &state.model) {
+            return Err(Damage::Periods);
         }
         let (mut open, mut closed) = (Vec::new(), Vec::new());
         for period in &state.periods {
-            let (bytes, rest) = profiles.split_at_checked(usize::try_from(period.profile_bytes).ok()?)?;
+            let (bytes, rest) = cut(profiles, period.profile_bytes).ok_or(Damage::Profile)?;
             profiles = rest;
-            let profile = postcard::from_bytes::<Profile>(bytes).ok()?.revived(spec.clone())?;
-            if profile.sample.reservoir.capacity() != state.model.reservoir_rows {
-                return None;
-            }
-            let log = match (self.read_log(id, period)?, period.closed) {
+            let mut profile = profile_of(bytes, &spec, state.model.reservoir_rows).ok_or(Damage::Profile)?;
+            let log = match (self.read_log(id, period).ok_or(Damage::Sample)?, period.closed) {
                 (Some(log), _) => log,
                 (None, Some(_)) => continue, // its report was delivered
-                (None, None) => return None,
+                (None, None) => return Err(Damage::Sample),
             };
-            let mut profile = profile;
-            rows::replay(&log, &mut profile)?;
+            rows::replay(&log, &mut profile).ok_or(Damage::Sample)?;
             let log = Log { number: period.log, bytes: period.log_bytes, delivered: Arc::default() };
             match period.closed {
                 None => {
@@ -393,7 +452,11 @@ impl Store {
                 }
             }
         }
-        profiles.is_empty().then_some(Saved { model: state.model, open, closed, checkpoint })
+        if profiles.is_empty() {
+            Ok(Saved { model: state.model, open, closed, checkpoint })
+        } else {
+            Err(Damage::Profile)
+        }
     }
 
     /// The rows of a log as far as they count; the inner `None` where there is no log.
@@ -412,14 +475,35 @@ impl Saved {
     }
 }
 
-fn read_state(path: &Path) -> Option<(State<'static>, Vec<u8>)> {
-    let bytes = read_regular(path, MOST_STATE).ok()?;
-    let (prefix, body) = bytes.split_at_checked(PREFIX)?;
+/// Whether such periods can have been open, and over, at a time: a sound checksum says only that somebody has written them so.
+fn are_possible(periods: &[PeriodState], model: &ModelState<'_>) -> bool {
+    let open = periods.iter().filter(|period| period.closed.is_none());
+    let starts: Vec<u64> = open.map(|period| period.start_ns).collect();
+    let mut over = periods.iter().filter_map(|period| Some((period.start_ns, period.closed?)));
+    can_be_open(&starts, model.period, model.closed_before_ns)
+        && over.all(|(start_ns, closed)| closed.start_ns == start_ns && start_ns < closed.end_ns)
+}
+
+fn profile_of(bytes: &[u8], spec: &Arc<Spec>, reservoir_rows: u64) -> Option<Profile> {
+    let profile = postcard::from_bytes::<Profile>(bytes).ok()?.revived(spec.clone())?;
+    (profile.sample.reservoir.capacity() == reservoir_rows).then_some(profile)
+}
+
+fn cut(bytes: &[u8], at: u64) -> Option<(&[u8], &[u8])> {
+    bytes.split_at_checked(usize::try_from(at).ok()?)
+}
+
+fn read_state(path: &Path) -> Result<(State<'static>, Vec<u8>), Damage> {
+    let bytes = read_regular(path, MOST_STATE).map_err(|_| Damage::Unreadable)?;
+    let (prefix, body) = bytes.split_at_checked(PREFIX).ok_or(Damage::Checksum)?;
     let crc = u32::from_le_bytes(prefix[8..12].try_into().expect("4 bytes"));
-    if &prefix[..8] != MAGIC || crc32c::crc32c_append(crc32c::crc32c(&prefix[12..]), body) != crc {
-        return None;
+    if &prefix[..8] != MAGIC {
+        return Err(Damage::Version);
+    }
+    if crc32c::crc32c_append(crc32c::crc32c(&prefix[12..]), body) != crc {
+        return Err(Damage::Checksum);
     }
     let head_bytes = u64::from_le_bytes(prefix[12..].try_into().expect("8 bytes"));
-    let (head, profiles) = body.split_at_checked(usize::try_from(head_bytes).ok()?)?;
-    Some((postcard::from_bytes(head).ok()?, profiles.to_vec()))
+    let (head, profiles) = cut(body, head_bytes).ok_or(Damage::Checksum)?;
+    Ok((postcard::from_bytes(head).map_err(|_| Damage::Profile)?, profiles.to_vec()))
 }

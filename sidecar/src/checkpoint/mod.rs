@@ -486,6 +486,76 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the lock is left");
     }
 
+    /// What is left of a checkpoint whose first commit is sound, and whose second has these periods open; and why, if nothing is.
+    fn left_of(sound: usize, starts_ns: &[u64]) -> (usize, Vec<(&'static str, u64)>) {
+        let (dir, mut p) = (tempfile::tempdir().unwrap(), profile());
+        if sound > 0 {
+            live(dir.path(), &mut p, sound);
+        }
+        let (mut store, saved) = Store::open(dir.path()).unwrap();
+        let mut checkpoint = saved.into_iter().next().map_or_else(|| store.new_checkpoint(), |saved| saved.checkpoint);
+        let mut open: Vec<(u64, Profile)> = starts_ns.iter().map(|start_ns| (*start_ns, profile())).collect();
+        open.iter_mut().for_each(|(_, p)| feed(p, 0..50));
+        checkpoint.commit(&store, model(50), open.iter_mut().map(|(start, p)| (*start, p)), Instant::now());
+        store.finish();
+        let (store, saved) = Store::open(dir.path()).unwrap();
+        assert_eq!(
+            saved.is_empty(),
+            fs::read_dir(dir.path()).unwrap().count() == 1,
+            "only the lock is left of nothing"
+        );
+        let rows = saved.iter().flat_map(|saved| &saved.open).map(|(_, profile)| profile.rows as usize).sum();
+        (rows, store.damaged().iter().map(|(reason, count)| (*reason, *count)).collect())
+    }
+
+    #[test]
+    fn periods_that_cannot_have_been_open_are_damage_however_sound_the_checksum() {
+        assert_eq!(left_of(0, &[1000, 2000]), (100, vec![]));
+        for starts_ns in [&[1000, 2000, 3000][..], &[2000, 1000], &[1000, 1000], &[1500], &[0], &[u64::MAX - 615]] {
+            assert_eq!(left_of(0, starts_ns), (0, vec![("periods", 1)]), "{starts_ns:?}");
+            assert_eq!(left_of(30, starts_ns), (30, vec![]), "the commit before is whole, {starts_ns:?}");
+        }
+    }
+
+    #[test]
+    fn a_period_that_is_over_before_it_begins_is_damage() {
+        for period in [Period { end_ns: 1000, ..PERIOD }, Period { end_ns: 0, ..PERIOD }] {
+            let (dir, mut p) = (tempfile::tempdir().unwrap(), profile());
+            let (mut store, _) = Store::open(dir.path()).unwrap();
+            let mut checkpoint = store.new_checkpoint();
+            feed(&mut p, 0..50);
+            std::mem::forget(checkpoint.close(&store, period, &mut p)); // killed before it was delivered
+            checkpoint.commit(&store, model(50), std::iter::empty(), Instant::now());
+            store.finish();
+            let (store, saved) = Store::open(dir.path()).unwrap();
+            assert_eq!((saved.len(), store.damaged().get("periods")), (0, Some(&1)));
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_lost_is_counted_once_with_its_reason() {
+        let (dir, mut p) = (tempfile::tempdir().unwrap(), profile());
+        let states = ["0.state.0", "0.state.1"].map(|name| dir.path().join(name));
+        let reason_after = |damage: &dyn Fn(), p: &mut Profile| {
+            live(dir.path(), p, 60);
+            damage();
+            let (store, saved) = Store::open(dir.path()).unwrap();
+            assert!(saved.is_empty() && states.iter().all(|state| !state.exists()));
+            store.damaged().iter().map(|(reason, count)| (*reason, *count)).collect::<Vec<_>>()
+        };
+        let change = |at: usize| {
+            states.iter().for_each(|state| {
+                let mut bytes = fs::read(state).unwrap();
+                bytes[at] ^= 1;
+                fs::write(state, bytes).unwrap();
+            });
+        };
+        assert_eq!(reason_after(&|| change(7), &mut p), [("version", 1)]);
+        assert_eq!(reason_after(&|| change(30), &mut profile()), [("checksum", 1)]);
+        let without_samples = || fs::remove_file(dir.path().join("0.1.rows")).unwrap();
+        assert_eq!(reason_after(&without_samples, &mut profile()), [("sample", 1)]);
+    }
+
     #[test]
     fn a_closed_period_stays_until_its_report_is_delivered() {
         let (dir, mut p) = (tempfile::tempdir().unwrap(), profile());

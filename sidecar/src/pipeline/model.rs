@@ -123,9 +123,7 @@ impl Model {
             out.closed.push(Closed { model: id, period, profile, reference, receipt: Some(receipt) });
         }
         open.iter_mut().for_each(|(_, profile)| profile.revive_bins(frozen));
-        if !revived.periods.revive(open, model.closed_before_ns) {
-            warn!(model = revived.spec.model, "its checkpoint has periods that cannot have been open: given up");
-        }
+        revived.periods.revive(open, model.closed_before_ns);
         revived.changed = true;
         revived
     }
