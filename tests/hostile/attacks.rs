@@ -1,6 +1,6 @@
 //! What a producer that means harm may do. Every attack runs in a process of its own until it is killed.
 
-use super::forge::{Dice, Forged, Shape, identity, now_ns};
+use super::forge::{CATEGORICAL, Dice, F16, Forged, Shape, identity, now_ns};
 use mlwatch::ring::Snapshot;
 use mlwatch::ring::wire::{self, ConsumerPage, Identity, ProducerPage, section};
 use nix::fcntl::{FcntlArg, fcntl};
@@ -35,7 +35,8 @@ pub struct Attack {
     pub said: &'static [&'static str],
 }
 
-const IDLE: Attack = Attack {
+/// Of which nothing is expected.
+pub const IDLE: Attack = Attack {
     name: "",
     prepare: |_, _| Box::new(|| {}),
     limits: "",
@@ -221,8 +222,8 @@ pub const ALL: &[Attack] = &[
     },
 ];
 
-/// Rings of one shape. One that is no longer read is replaced by a new one.
-fn fleet(
+/// Rings of one shape, named after its model. One that is no longer read is replaced by a new one.
+pub fn fleet(
     dir: &Path,
     shape: Shape,
     rings: usize,
@@ -230,7 +231,7 @@ fn fleet(
     mut strike: impl FnMut(&mut Forged, &mut Dice) + 'static,
 ) -> Round {
     let dir = dir.to_owned();
-    let make = move |i: usize| Forged::new(&dir, &format!("hostile.{i}.ring"), &shape);
+    let make = move |i: usize| Forged::new(&dir, &format!("{}.{i}.ring", shape.model), &shape);
     let mut fleet: Vec<Forged> = (0..rings).map(&make).collect();
     Box::new(move || {
         let i = dice.below(fleet.len() as u64) as usize;
@@ -381,7 +382,7 @@ fn symlinks(dir: &Path, mut dice: Dice) -> Round {
 }
 
 /// Leaves each name's file long enough to be opened.
-fn slow_rounds_of(names: u64, strike: impl FnMut(u64) + 'static) -> Round {
+pub fn slow_rounds_of(names: u64, strike: impl FnMut(u64) + 'static) -> Round {
     let mut round = rounds_of(names, strike);
     Box::new(move || {
         sleep(Duration::from_millis(5));
@@ -586,7 +587,14 @@ fn values(dir: &Path, dice: Dice) -> Round {
 }
 
 fn dear_rows(dir: &Path, dice: Dice) -> Round {
-    let shape = Shape { features: 64, categorical: true, reservoir_rows: 1000, capacity: 4 << 20, ..Shape::default() };
+    let shape = Shape {
+        features: 64,
+        kinds: vec![CATEGORICAL],
+        feature_dtype: F16,
+        reservoir_rows: 1000,
+        capacity: 4 << 20,
+        ..Shape::default()
+    };
     let rows = 5000;
     let codes: Vec<u8> = (0..rows * 64u32).flat_map(|i| (0x3C00 + (i * 7 % 9000) as u16).to_le_bytes()).collect();
     fleet(dir, shape, 4, dice, move |ring, _| {

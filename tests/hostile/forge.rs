@@ -7,8 +7,17 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 const PAGE: u64 = 4096;
-const F16: u8 = 1;
-const F32: u8 = 3;
+/// Element types.
+pub const F16: u8 = 1;
+pub const F32: u8 = 3;
+pub const F64: u8 = 4;
+/// Kinds of features.
+pub const NUMERICAL: u8 = 0;
+pub const CATEGORICAL: u8 = 1;
+pub const EMBEDDING: u8 = 2;
+/// Tasks.
+pub const CLASSIFICATION: u8 = 1;
+pub const REGRESSION: u8 = 2;
 
 /// A generator whose numbers prefer the edges, where checks go wrong.
 pub struct Dice(pub u64);
@@ -45,8 +54,12 @@ pub struct Shape {
     pub instance: String,
     pub classes: u32,
     pub features: u32,
-    /// Features are codes, in the narrowest type: the dearest rows there are.
-    pub categorical: bool,
+    pub task: u8,
+    pub proba_dtype: u8,
+    pub feature_dtype: u8,
+    /// The features' kinds, over and over.
+    pub kinds: Vec<u8>,
+    pub segment_by: u32,
     /// Bytes of each class and feature name.
     pub name_bytes: usize,
     pub capacity: u64,
@@ -61,7 +74,11 @@ impl Default for Shape {
             instance: "attacker".into(),
             classes: 3,
             features: 2,
-            categorical: false,
+            task: CLASSIFICATION,
+            proba_dtype: F32,
+            feature_dtype: F32,
+            kinds: vec![NUMERICAL],
+            segment_by: 0,
             name_bytes: 0,
             capacity: 1 << 16,
             period_ns: 0,
@@ -75,18 +92,18 @@ impl Shape {
         let head = SchemaHead {
             n_classes: self.classes,
             n_features: self.features,
-            proba_dtype: F32,
-            feature_dtype: if self.categorical { F16 } else { F32 },
-            task: 1,
+            proba_dtype: self.proba_dtype,
+            feature_dtype: self.feature_dtype,
+            task: self.task,
             reserved0: [0; 5],
             threshold: 0.5,
             period_ns: self.period_ns,
             reservoir_rows: self.reservoir_rows,
-            segment_by: 0,
+            segment_by: self.segment_by,
             reserved1: [0; 20],
         };
         let mut bytes = bytemuck::bytes_of(&head).to_vec();
-        bytes.extend(vec![u8::from(self.categorical); self.features as usize]);
+        bytes.extend(self.kinds.iter().cycle().take(self.features as usize));
         let mut name = |name: &str| {
             bytes.extend((name.len() as u16).to_le_bytes());
             bytes.extend(name.as_bytes());
@@ -99,8 +116,19 @@ impl Shape {
         bytes
     }
 
+    fn proba_bytes(&self) -> u64 {
+        u64::from(self.classes) * size_of_dtype(self.proba_dtype)
+    }
+
     fn feature_bytes(&self) -> u64 {
-        u64::from(self.features) * if self.categorical { 2 } else { 4 }
+        u64::from(self.features) * size_of_dtype(self.feature_dtype)
+    }
+
+    /// What its reader must know.
+    fn needs(&self) -> u64 {
+        let embeddings = if self.kinds.contains(&EMBEDDING) { wire::NEEDS_EMBEDDINGS } else { 0 };
+        let segments = if self.segment_by == wire::SEGMENT_BY_ROW { wire::NEEDS_SEGMENTS } else { 0 };
+        embeddings | segments
     }
 
     /// A sound header for `rows` rows at a position.
@@ -112,9 +140,26 @@ impl Shape {
     }
 }
 
+fn size_of_dtype(dtype: u8) -> u64 {
+    match dtype {
+        F64 => 8,
+        F32 => 4,
+        _ => 2,
+    }
+}
+
+/// Which sections these are, and the payload that holds them. In the order of their bits.
+pub fn joined(parts: &[(u16, Vec<u8>)]) -> (u16, Vec<u8>) {
+    parts.iter().fold((0, Vec::new()), |(sections, mut payload), (section, bytes)| {
+        payload.extend(bytes);
+        payload.resize(payload.len().next_multiple_of(wire::ALIGN as usize), 0);
+        (sections | section, payload)
+    })
+}
+
 fn payload_len(shape: &Shape, sections: u16, rows: u32) -> u64 {
     let width = |bit| match bit {
-        section::PROBABILITIES => u64::from(shape.classes) * 4,
+        section::PROBABILITIES => shape.proba_bytes(),
         section::FEATURES => shape.feature_bytes(),
         section::LABELS => 4,
         section::LABEL_SETS => shape.classes.into(),
@@ -135,6 +180,7 @@ pub fn identity(shape: &Shape, spoil: impl FnOnce(&mut Identity)) -> (Identity, 
     (id.endian_tag, id.page_size, id.record_align) = (wire::ENDIAN_TAG, PAGE as u32, wire::ALIGN as u32);
     (id.producer_off, id.consumer_off, id.data_off) = (producer_off, producer_off + PAGE, producer_off + 2 * PAGE);
     (id.capacity, id.max_record) = (shape.capacity, shape.capacity / wire::RECORDS_PER_LAP);
+    id.feat_incompat = shape.needs();
     (id.schema_len, id.file_len) = (schema.len() as u32, producer_off + 2 * PAGE + shape.capacity);
     spoil(&mut id);
     let header = &bytemuck::bytes_of(&id)[..offset_of!(Identity, crc)];
@@ -230,6 +276,7 @@ impl Forged {
         spoil: impl FnOnce(&mut Record),
     ) -> bool {
         let len = wire::RECORD_HEADER + payload_len(&self.shape, sections, rows);
+        assert!(payload.len() as u64 <= len - wire::RECORD_HEADER, "what is longer may make the file grow");
         let rest = self.id.capacity - self.pos % self.id.capacity;
         let padding = if len > rest { rest } else { 0 };
         if self.pos.wrapping_add(padding + len).wrapping_sub(self.head()) > self.id.capacity {

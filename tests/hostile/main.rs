@@ -8,6 +8,7 @@
 mod support;
 
 mod attacks;
+mod columns;
 mod consumer;
 mod forge;
 mod watch;
@@ -22,7 +23,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 use support::ring_dir;
-use support::sidecar::{Sidecar, total, wait_until};
+use support::sidecar::{Sidecar, wait_until};
 use watch::{Honest, Seen, assert_undisturbed, health, of_model};
 
 /// What the sidecar takes besides what it states: itself, and what it knows of 4,096 names.
@@ -61,8 +62,13 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
+/// By producers.
+fn attacks() -> impl Iterator<Item = &'static Attack> {
+    attacks::ALL.iter().chain(columns::ALL)
+}
+
 fn names() -> impl Iterator<Item = &'static str> {
-    attacks::ALL.iter().map(|attack| attack.name).chain(consumer::ALL.iter().map(|trial| trial.name))
+    attacks().map(|attack| attack.name).chain(consumer::ALL.iter().map(|trial| trial.name))
 }
 
 /// Whether it contains one of the words among the arguments, which otherwise are meant for the usual harness.
@@ -80,7 +86,7 @@ fn is_chosen(name: &str, arguments: &[String]) -> bool {
 fn attack(name: &str, dir: &Path) -> ! {
     // An attacker whose test is gone must not go on.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).expect("the kernel knows it");
-    let of_producers = attacks::ALL.iter().map(|attack| (attack.name, attack.prepare));
+    let of_producers = attacks().map(|attack| (attack.name, attack.prepare));
     let mut all = of_producers.chain(consumer::ALL.iter().map(|trial| (trial.name, trial.prepare)));
     let (_, prepare) = all.find(|(known, _)| *known == name).expect("a known attack");
     let mut round = prepare(dir, forge::Dice(0x9E37_79B9_7F4A_7C15));
@@ -138,7 +144,7 @@ impl Drop for Attacker {
 /* ---- the trial ---- */
 
 fn passes(name: &'static str) -> bool {
-    let passed = catch_unwind(|| match attacks::ALL.iter().find(|attack| attack.name == name) {
+    let passed = catch_unwind(|| match attacks().find(|attack| attack.name == name) {
         Some(attack) => try_out(attack).to_string(),
         None => {
             let trial = consumer::ALL.iter().find(|trial| trial.name == name).expect("a known name");
@@ -197,7 +203,8 @@ fn assert_noticed(attack: &Attack, output: &Path, log: &str) {
     assert!(any(attack.counted, &counted), "none of {:?} is counted: {health:#}\n{log}", attack.counted);
     assert!(any(attack.said, &|text| log.contains(*text)), "none of {:?} is said: {log}", attack.said);
     let reports = of_model(output, "hostile");
-    let reported = |pointer: &&str| total(&reports, pointer) > 0;
+    let is_counted = |report: &Value, pointer: &str| report.pointer(pointer).and_then(Value::as_u64) > Some(0);
+    let reported = |pointer: &&str| reports.iter().any(|report| is_counted(report, pointer));
     assert!(any(attack.reported, &reported), "none of {:?} is reported: {log}", attack.reported);
 }
 
