@@ -117,6 +117,11 @@ impl<T> Periods<T> {
         self.open.iter_mut().map(|(index, collected)| (*index * self.length_ns, collected))
     }
 
+    /// The collection of the period that starts then, if it is open.
+    pub fn open_at(&mut self, start_ns: u64) -> Option<&mut T> {
+        self.open_mut().find_map(|(start, collected)| (start == start_ns).then_some(collected))
+    }
+
     /// Every open period's collection.
     pub fn open(&self) -> impl Iterator<Item = &T> {
         self.open.iter().map(|(_, collected)| collected)
@@ -136,14 +141,14 @@ impl<T> Periods<T> {
             || self.open.iter().any(|(index, _)| *index < due_before)
     }
 
-    /// The open period for a record. May have to close the oldest to make room.
+    /// The open period for a record, and its start. May have to close the oldest to make room.
     pub fn route(
         &mut self,
         ts_ns: u64,
         now_ns: u64,
         open: impl FnOnce(u64) -> T,
         mut closed: impl FnMut(Period, T),
-    ) -> (&mut T, Timing) {
+    ) -> (u64, &mut T, Timing) {
         let (index, timing) = self.place(ts_ns, now_ns);
         let at = match self.open.binary_search_by_key(&index, |(i, _)| *i) {
             Ok(at) => at,
@@ -156,13 +161,13 @@ impl<T> Periods<T> {
                 at
             }
         };
-        (&mut self.open[at].1, timing)
+        (index * self.length_ns, &mut self.open[at].1, timing)
     }
 
     /// The newest open period, or the current one if none is: for what has no time of its own.
     pub fn newest(&mut self, now_ns: u64, open: impl FnOnce(u64) -> T, closed: impl FnMut(Period, T)) -> &mut T {
         let ts_ns = self.open.last().map_or(now_ns, |(index, _)| index * self.length_ns);
-        self.route(ts_ns, now_ns, open, closed).0
+        self.route(ts_ns, now_ns, open, closed).1
     }
 
     /// The first time stamp that must wait while records as old as `oldest_ns` do: later periods would push theirs out.
@@ -286,7 +291,8 @@ mod tests {
             let closed = &mut self.closed;
             let length = self.periods.length_ns;
             let push = |p: Period, (_, n)| closed.push((p.start_ns / S, n, p.partial));
-            let ((start, count), timing) = self.periods.route(ts, now, |start| (start, 0), push);
+            let (placed, (start, count), timing) = self.periods.route(ts, now, |start| (start, 0), push);
+            assert_eq!(placed, *start);
             *count += 1;
             assert!(timing != Timing::InTime || *start == ts / length * length, "in time, and elsewhere");
             timing

@@ -7,10 +7,12 @@
 
 mod closing;
 mod intake;
+mod later;
 mod limits;
 mod model;
 mod naps;
 mod roster;
+mod waiting;
 
 pub use intake::rows_of;
 pub use limits::Limits;
@@ -226,7 +228,14 @@ impl Tail {
                 }
             }
             let mut out = Outlet { closed: &mut self.closed, store: &self.store };
-            let mut model = Model::revived(self.next_model, saved, self.started_ns, &self.library, &mut out);
+            let mut model = Model::revived(
+                self.next_model,
+                saved,
+                self.settings.limits.max_waiting_bytes,
+                self.started_ns,
+                &self.library,
+                &mut out,
+            );
             if !self.suits(&model) {
                 info!(model = model.spec.model, "the settings have changed: its open periods are closed early");
                 model.close_all(&mut Outlet { closed: &mut self.closed, store: &self.store });
@@ -377,8 +386,10 @@ impl Tail {
         let is_ready = |closed: &Closed| self.models.get(&closed.model).is_none_or(|model| !model.is_uncommitted());
         let spent = |closed: &Closed| self.models.get(&closed.model).map_or(0, Model::spent);
         let ready = firsts.filter(|(_, closed)| is_ready(closed));
-        let (at, _) = ready.min_by_key(|(_, closed)| spent(closed))?;
-        Some(ToClose::Period(Box::new(self.closed.remove(at))))
+        match ready.min_by_key(|(_, closed)| spent(closed)) {
+            Some((at, _)) => Some(ToClose::Period(Box::new(self.closed.remove(at)))),
+            None => self.models.values_mut().find_map(Model::next_revision).map(Box::new).map(ToClose::Revision),
+        }
     }
 
     fn hand_over(&mut self, next: ToClose) {
@@ -398,6 +409,7 @@ impl Tail {
         self.health.rings = self.intakes.len() as u64;
         self.health.mapped_bytes = self.intakes.iter().map(Intake::mapped_bytes).sum();
         self.health.models = self.models.len() as u64;
+        self.health.waiting_rows = self.models.values().map(Model::waiting_rows).sum();
         self.health.memory_bytes_at_most = self.memory_at_most();
         self.health.checkpoints = health::Checkpoints {
             written: work.written,
@@ -418,7 +430,8 @@ impl Tail {
         let open = bytes().fold(0u64, u64::saturating_add).saturating_mul(of_each);
         let closing = bytes().max().unwrap_or(0).saturating_mul(PROFILES_CLOSING);
         let references = self.library.bytes.saturating_mul(REFERENCE);
-        let all = [names, open, closing, self.reports_at_most(), references];
+        let waiting = self.settings.limits.max_waiting_bytes.saturating_mul(self.models.len() as u64);
+        let all = [names, open, closing, waiting, self.reports_at_most(), references];
         all.into_iter().fold(0, u64::saturating_add)
     }
 
@@ -549,7 +562,8 @@ impl Tail {
         let times = [self.started_ns, now_ns()];
         let spent = self.models.values().map(Model::spent).min().unwrap_or(0);
         let (id, spec) = (self.next_model, intake::spec_of(schema, settings.limits.max_segments));
-        let mut model = Model::new(id, spec, period, rows, times, self.store.new_checkpoint());
+        let mut model =
+            Model::new(id, spec, period, rows, settings.limits.max_waiting_bytes, times, self.store.new_checkpoint());
         model.start_from(spent);
         model.compare_with(&self.library);
         self.next_model += 1;
@@ -570,8 +584,13 @@ impl Tail {
         let waits = |id: &u64| self.marks.values().any(|(model, _)| model == id);
         let fed = |id: &u64| self.intakes.iter().any(|intake| intake.model == *id) || waits(id);
         self.models.retain(|id, model| {
-            let over = model.is_idle() && !fed(id);
+            if fed(id) {
+                return true;
+            }
+            model.hurry();
+            let over = model.is_idle();
             if over {
+                self.health.forgotten_rows += model.waiting_rows();
                 model.retire(&self.store);
             }
             !over
@@ -609,6 +628,7 @@ impl Tail {
         while let Some(next) = self.next_for_closing() {
             self.hand_over(next);
         }
+        self.health.forgotten_rows += self.models.values().map(Model::waiting_rows).sum::<u64>();
         let health = self.health_now();
         self.hand_over(ToClose::Health(Box::new(health)));
     }

@@ -268,8 +268,9 @@ static int fill_batch(struct batch *b, PyObject *const given[ARGUMENTS])
     for (int a = 0; a < ARGUMENTS; a++)
         if (a != ARG_TIMESTAMP && add(b, (enum argument)a, given[a]) < 0)
             return -1;
-    if (!(b->bits & (MLW_PROBA | MLW_FEATURES)))
-        return refuse("proba and features are both None; give one of them");
+    const uint32_t labels = MLW_LABELS | MLW_LABEL_SETS | MLW_TARGETS;
+    if (!(b->bits & (MLW_PROBA | MLW_FEATURES)) && !((b->bits & labels) && (b->bits & MLW_IDS)))
+        return refuse("proba and features are both None; give one of them, or labels and the ids that their rows had");
     return set_timestamp(b, given[ARG_TIMESTAMP]);
 }
 

@@ -363,8 +363,9 @@ PyDoc_STRVAR(collect_doc,
              "Write one batch into the ring; True when every row is there.\n\n"
              "proba is (rows, n_classes), features (rows, n_features); one row may be 1-D. labels are class\n"
              "indices (rows,) with -1 or NaN for none, flags (rows, n_classes), or, with task='regression',\n"
-             "what should have been predicted. ids are integers (rows,). timestamp is in seconds since 1970,\n"
-             "None for now. segments, of a Monitor opened with segments=True, are integers 0 to 65535 (rows,).\n"
+             "what should have been predicted; with ids and without proba and features they belong to rows\n"
+             "that were collected before. ids are integers (rows,). timestamp is in seconds since 1970, None\n"
+             "for now. segments, of a Monitor opened with segments=True, are integers 0 to 65535 (rows,).\n"
              "Arrays of any layout, CPU tensors and lists will do.\n\n"
              "False when rows were dropped or the batch is rejected; nothing is raised unless strict=True.");
 PyDoc_STRVAR(close_doc, "close($self)\n--\n\nLeave the ring to the sidecar, which drains it. Closing twice is fine.");

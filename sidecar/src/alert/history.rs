@@ -20,9 +20,13 @@ pub struct History {
 }
 
 impl History {
-    /// What becomes of the alert with this period: held in k of the last m it is there, and it started with the first of these.
+    /// What becomes of the alert with this period: held in k of the last m it is there, and it started with the first of these. What
+    /// was said of the same period before counts no longer.
     pub fn add(&mut self, judged: Judged, [k, m]: [u64; 2]) -> Option<(AlertState, Severity, u64)> {
-        self.periods.push_back(judged);
+        match self.periods.binary_search_by_key(&judged.start_ns, |known| known.start_ns) {
+            Ok(at) => self.periods[at] = judged,
+            Err(at) => self.periods.insert(at, judged),
+        }
         while self.periods.len() as u64 > m {
             self.periods.pop_front();
         }

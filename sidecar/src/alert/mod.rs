@@ -126,7 +126,7 @@ impl Alerts {
             oldest.and_then(|key| self.models.remove(&key));
         }
         let model = self.models.entry(key).or_default();
-        model.end_ns = report.end;
+        model.end_ns = model.end_ns.max(report.end);
         model
     }
 }
@@ -292,6 +292,7 @@ mod tests {
             "end",
             "period_seconds",
             "partial",
+            "revision",
             "alerts",
             "more_alerts",
         ];

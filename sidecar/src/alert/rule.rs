@@ -89,10 +89,14 @@ impl Rule {
         if !limits.iter().all(|limit| limit.is_finite()) {
             return Err(RuleError::NotFinite { metric });
         }
-        if !ROOTS.contains(&self.metric.split('.').next().unwrap_or_default()) {
+        if !ROOTS.contains(&self.root()) {
             return Err(RuleError::Metric { metric, known: ROOTS.join(", ") });
         }
         self.persistence.map_or(Ok(()), |persistence| check_persistence(&self.title(), persistence))
+    }
+
+    fn root(&self) -> &str {
+        self.metric.split('.').next().unwrap_or_default()
     }
 
     fn title(&self) -> String {
@@ -120,9 +124,13 @@ impl Rule {
     }
 }
 
+/// Where a metric begins that labels which come later can change.
+const REVISED: [&str; 5] = ["labels", "scores", "errors", "estimated", "segments"];
+
 /// What the operator's rules say of a report.
 pub(super) fn findings(settings: &AlertSettings, report: &Report, reference: Option<&Reference>) -> Vec<Finding> {
-    let rules: Vec<&Rule> = settings.rule.iter().filter(|rule| rule.is_for(report)).collect();
+    let can_change = |rule: &Rule| report.revision == 0 || REVISED.contains(&rule.root());
+    let rules: Vec<&Rule> = settings.rule.iter().filter(|rule| can_change(rule) && rule.is_for(report)).collect();
     if rules.is_empty() {
         return Vec::new();
     }

@@ -74,6 +74,8 @@ pub struct ModelState<'a> {
     pub period: Duration,
     pub reservoir_rows: u64,
     pub closed_before_ns: Option<u64>,
+    /// Of closed periods, no longer to be found here: those that wait for labels, or whose labels are still to be reported.
+    pub rows_at_stake: u64,
     pub marks: Vec<Mark>,
 }
 
@@ -372,6 +374,7 @@ mod tests {
             period: Duration::from_nanos(1000),
             reservoir_rows: 8,
             closed_before_ns: Some(1000),
+            rows_at_stake: 3,
             marks: vec![Mark { ring: RingId { uuid: [7; 16], file: (1, 2) }, consumed, dropped: Counters::default() }],
         }
     }

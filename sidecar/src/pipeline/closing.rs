@@ -1,5 +1,6 @@
 //! The thread that turns closed periods into reports, so that quantiles never stall the tail.
 
+use super::later::Revision;
 use crate::alert::Alerts;
 use crate::checkpoint::Receipt;
 use crate::health::Health;
@@ -21,6 +22,7 @@ pub const QUEUE: usize = 1;
 /// For the closing thread.
 pub enum ToClose {
     Period(Box<Closed>),
+    Revision(Box<Revision>),
     Health(Box<Health>),
 }
 
@@ -68,6 +70,12 @@ fn close_all(
                 versions.compare(&mut report, period, &profile, drift);
                 alerts.judge(&mut report, reference.as_deref());
                 sinks.send(report, receipt);
+            }
+            ToClose::Revision(revision) => {
+                let Revision { period, remainder, reference, number } = *revision;
+                let mut report = Report::revised(period, &remainder, number, wire::DROP_REASON_NAMES);
+                alerts.judge(&mut report, reference.as_deref());
+                sinks.send(report, None::<Receipt>);
             }
             ToClose::Health(mut health) => {
                 health.reports_lost = sinks.lost();

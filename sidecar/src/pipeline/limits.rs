@@ -26,6 +26,8 @@ pub struct Limits {
     pub max_reservoir_rows: u64,
     /// Segments of a model that are kept apart; the further ones are reported together.
     pub max_segments: usize,
+    /// Bytes for one model's rows whose labels come later, and for the closed periods they belong to; 0: none is waited for.
+    pub max_waiting_bytes: u64,
     /// How long a drained ring without a producer is kept for the next one.
     #[serde(deserialize_with = "crate::period::duration")]
     pub keep_abandoned: Duration,
@@ -46,6 +48,7 @@ impl Default for Limits {
             max_profile_bytes: 1 << 30,
             max_reservoir_rows: 1 << 20,
             max_segments: 32,
+            max_waiting_bytes: 64 << 20,
             keep_abandoned: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(20),
         }

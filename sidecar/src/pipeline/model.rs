@@ -1,8 +1,9 @@
 //! One model on its way: its open periods, those that are over, and their checkpoint.
 
+use super::later::{Later, Revision};
 use super::{Closed, Outlet};
 use crate::checkpoint::{Checkpoint, Mark, ModelState, Saved, Store};
-use crate::period::{Period, Periods, Timing};
+use crate::period::{Period, Periods, Timing, believed};
 use crate::profile::{Frozen, Losses, Profile, Rows, Size, Spec};
 use crate::reference::{Library, Reference};
 use crate::report::Report;
@@ -40,6 +41,8 @@ pub const MOST_WAITING: usize = 2;
 struct Closing {
     model: u64,
     checkpoint: Checkpoint,
+    /// Labels that come later.
+    later: Later,
     /// A period has closed: the next commit is due at once.
     uncommitted: bool,
     /// Closed, and not yet handed over.
@@ -66,10 +69,11 @@ impl Closing {
 
     /// A period's end: into the checkpoint, and on to its report.
     fn take(&mut self, out: &mut Outlet, period: Period, mut profile: Profile) {
+        let reference = self.reference_of(&profile);
+        self.later.close(period, &mut profile, reference.clone());
         let receipt = self.checkpoint.close(out.store, period, &mut profile);
         self.uncommitted |= receipt.is_some();
         self.waiting += 1;
-        let reference = self.reference_of(&profile);
         out.closed.push(Closed { model: self.model, period, profile, reference, receipt });
     }
 }
@@ -80,9 +84,11 @@ impl Model {
         spec: Spec,
         period: Duration,
         reservoir_rows: u64,
+        waiting_bytes: u64,
         [started_ns, now_ns]: [u64; 2],
         checkpoint: Checkpoint,
     ) -> Model {
+        let later = Later::new(&spec, waiting_bytes);
         Model {
             seed: spec.seed(),
             spec_bytes: spec.bytes(),
@@ -98,6 +104,7 @@ impl Model {
             closing: Closing {
                 model: id,
                 checkpoint,
+                later,
                 uncommitted: false,
                 waiting: 0,
                 spent: 0,
@@ -108,11 +115,19 @@ impl Model {
     }
 
     /// As a dead sidecar left it. What was closed and not delivered is handed over once more.
-    pub fn revived(id: u64, saved: Saved, started_ns: u64, library: &Library, out: &mut Outlet) -> Model {
+    pub fn revived(
+        id: u64,
+        saved: Saved,
+        waiting_bytes: u64,
+        started_ns: u64,
+        library: &Library,
+        out: &mut Outlet,
+    ) -> Model {
         let Saved { model, mut open, closed, checkpoint } = saved;
         let times = [started_ns, started_ns];
         let (spec, rows) = (model.spec.into_owned(), model.reservoir_rows);
-        let mut revived = Model::new(id, spec, model.period, rows, times, checkpoint);
+        let mut revived = Model::new(id, spec, model.period, rows, waiting_bytes, times, checkpoint);
+        revived.closing.later.forget(model.rows_at_stake);
         revived.compare_with(library);
         let next = revived.closing.next.clone();
         let frozen = next.as_deref().map(|compared| &compared.frozen);
@@ -149,21 +164,29 @@ impl Model {
     pub fn feed(&mut self, instance: &str, ts_ns: u64, rows: &Rows<'_>, now_ns: u64, out: &mut Outlet) {
         let open = self.opener();
         let closing = &mut self.closing;
-        let (profile, timing) = self.periods.route(ts_ns, now_ns, open, |p, c| closing.take(out, p, c));
+        let believed_ns = believed(ts_ns, now_ns);
+        let unjoined = rows.are_labels_only().then(|| closing.later.join(rows, believed_ns, &mut self.periods));
+        let (start_ns, profile, timing) = self.periods.route(ts_ns, now_ns, open, |p, c| closing.take(out, p, c));
         match timing {
             Timing::InTime => {}
             Timing::Late => profile.losses.late_rows += rows.count as u64,
             Timing::Early => profile.losses.early_rows += rows.count as u64,
         }
         profile.name_instance(instance);
-        let known = profile.predictions.invalid.kinds();
-        profile.update(rows);
-        if profile.predictions.invalid.kinds() > known {
-            let (model, version) = (&self.spec.model, &self.spec.version);
-            warn!(
-                model,
-                version, instance, "its probabilities are not: the report of the period says which were first"
-            );
+        match unjoined {
+            Some(unjoined) => profile.add_unjoined(&unjoined),
+            None => {
+                let known = profile.predictions.invalid.kinds();
+                profile.update(rows);
+                if profile.predictions.invalid.kinds() > known {
+                    let (model, version) = (&self.spec.model, &self.spec.version);
+                    warn!(
+                        model,
+                        version, instance, "its probabilities are not: the report of the period says which were first"
+                    );
+                }
+                closing.later.wait(rows, &self.spec, start_ns, believed_ns);
+            }
         }
         self.changed = true;
     }
@@ -185,11 +208,19 @@ impl Model {
     pub fn close_all(&mut self, out: &mut Outlet) {
         let closing = &mut self.closing;
         self.periods.close_all(|p, c| closing.take(out, p, c));
+        closing.later.hurry();
     }
 
     /// Nothing is open, and nothing under way.
     pub fn is_idle(&self) -> bool {
-        self.periods.is_empty() && self.closing.waiting == 0 && !self.closing.checkpoint.has_undelivered()
+        let closing = &self.closing;
+        let under_way = closing.waiting > 0 || closing.checkpoint.has_undelivered() || closing.later.has_news();
+        self.periods.is_empty() && !under_way
+    }
+
+    /// No more comes: what labels have changed is reported as soon as may be.
+    pub fn hurry(&mut self) {
+        self.closing.later.hurry();
     }
 
     pub fn commit_is_due(&mut self, now: Instant) -> bool {
@@ -231,10 +262,21 @@ impl Model {
             period: self.period,
             reservoir_rows: self.reservoir_rows,
             closed_before_ns: self.periods.closed_before_ns(),
+            rows_at_stake: self.closing.later.at_stake(),
             marks,
         };
         self.closing.checkpoint.commit(store, state, self.periods.open_mut(), now);
         (self.changed, self.closing.uncommitted) = (false, false);
+    }
+
+    /// How many rows wait for labels.
+    pub fn waiting_rows(&self) -> u64 {
+        self.closing.later.waiting_rows()
+    }
+
+    /// A closed period for which labels have come since, once its first report is on its way.
+    pub fn next_revision(&mut self) -> Option<Revision> {
+        if self.closing.waiting > 0 { None } else { self.closing.later.next_revision() }
     }
 
     /// Nothing of it is to be found by the next sidecar.
@@ -256,9 +298,12 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::Feature;
+    use crate::profile::{Feature, Labels, SegmentBy, Segmentation};
     use crate::stats::Columns;
     use ndarray::ArrayView2;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_model_with_a_period_for_every_record_is_held_up_before_its_profiles_pile_up() {
@@ -266,7 +311,7 @@ mod tests {
         let (mut store, _) = Store::open(dir.path()).unwrap();
         let spec = Spec { features: vec![Feature { name: "f".into(), categorical: false }], ..Spec::default() };
         let (second, now) = (1_000_000_000, 1_700_000_000_000_000_000);
-        let mut model = Model::new(0, spec, Duration::from_secs(1), 1, [now; 2], store.new_checkpoint());
+        let mut model = Model::new(0, spec, Duration::from_secs(1), 1, 0, [now; 2], store.new_checkpoint());
         let mut closed = Vec::new();
         let features = Some(Columns::F64(ArrayView2::from_shape((1, 1), &[1.0]).unwrap()));
         let rows = Rows { count: 1, probabilities: None, features, ..Rows::default() };
@@ -279,5 +324,184 @@ mod tests {
         assert_eq!((fed as usize, closed.len()), (crate::period::MOST_OPEN + MOST_WAITING, MOST_WAITING));
         model.handed_over(1);
         assert!(!model.is_held_up());
+    }
+
+    const SECOND: u64 = 1_000_000_000;
+    const NOW: u64 = 1_700_000_000 * SECOND;
+
+    /// A row, and after how many others its label comes; never, at once, or after a wrong one.
+    #[derive(Clone, Debug)]
+    struct Asked {
+        sure: f32,
+        label: i32,
+        after: Option<usize>,
+        wrong_first: bool,
+        segment: u16,
+    }
+
+    fn asked() -> impl Strategy<Value = Asked> {
+        let sure = prop_oneof![9 => 0.0..1.0f32, 1 => Just(f32::NAN)];
+        let after = prop_oneof![1 => Just(None), 4 => (0..40usize).prop_map(Some)];
+        (sure, 0..2i32, after, any::<bool>(), 0..4u16).prop_map(|(sure, label, after, wrong_first, segment)| Asked {
+            sure,
+            label,
+            after,
+            wrong_first,
+            segment,
+        })
+    }
+
+    fn spec() -> Spec {
+        let classes = ["no", "yes"].map(String::from).to_vec();
+        let segments = Some(Segmentation { by: SegmentBy::Row, most: 2 });
+        Spec { model: "m".into(), threshold: 0.5, classes, segments, ..Spec::default() }
+    }
+
+    fn with_row<T>(asked: &Asked, label: Option<i32>, id: u64, then: impl FnOnce(&Rows<'_>) -> T) -> T {
+        let values = [1.0 - asked.sure, asked.sure];
+        let probabilities = Some(Columns::F32(ArrayView2::from_shape((1, 2), &values).unwrap()));
+        let (ids, segments, label) = ([id], [asked.segment], label.map(|label| [label]));
+        let labels = label.as_ref().map(|label| Labels::Classes(label));
+        then(&Rows {
+            count: 1,
+            probabilities,
+            features: None,
+            labels,
+            ids: Some(&ids),
+            segments: Some(&segments),
+            ..Rows::default()
+        })
+    }
+
+    /// A sidecar's model, and the last report of each period, by its start.
+    struct Life {
+        model: Model,
+        store: Store,
+        closed: Vec<Closed>,
+        reports: BTreeMap<u64, Report>,
+        forgotten: u64,
+        unjoined: u64,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Life {
+        fn new(waiting_bytes: u64) -> Life {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut store, _) = Store::open(dir.path()).unwrap();
+            let checkpoint = store.new_checkpoint();
+            let model = Model::new(0, spec(), Duration::from_secs(1), 4, waiting_bytes, [0, NOW], checkpoint);
+            let (closed, reports) = (Vec::new(), BTreeMap::new());
+            Life { model, store, closed, reports, forgotten: 0, unjoined: 0, _dir: dir }
+        }
+
+        fn feed(&mut self, rows: &Rows<'_>, now_ns: u64) {
+            let mut out = Outlet { closed: &mut self.closed, store: &self.store };
+            self.model.close_due(now_ns, None, false, &mut out);
+            self.model.feed("i", now_ns, rows, now_ns, &mut out);
+            self.report();
+        }
+
+        fn stop(&mut self) {
+            self.model.close_all(&mut Outlet { closed: &mut self.closed, store: &self.store });
+            self.report();
+        }
+
+        fn report(&mut self) {
+            for Closed { period, profile, .. } in self.closed.drain(..) {
+                self.model.handed_over(1);
+                let report = Report::of(period, &profile, [""; 5]);
+                self.forgotten += report.labels.forgotten_rows;
+                self.unjoined += report.labels.unjoined_rows;
+                assert!(self.reports.insert(period.start_ns, report).is_none());
+            }
+            while let Some(Revision { period, remainder, number, .. }) = self.model.next_revision() {
+                let report = Report::revised(period, &remainder, number, [""; 5]);
+                let before = self.reports.insert(period.start_ns, report).unwrap();
+                assert_eq!(before.revision + 1, number);
+            }
+        }
+
+        /// One row every tenth of a second, and the labels that are due.
+        fn live(&mut self, asked: &[Asked]) {
+            for turn in 0..asked.len() + 41 {
+                let now_ns = NOW + turn as u64 * SECOND / 10;
+                if let Some(asked) = asked.get(turn) {
+                    with_row(asked, None, turn as u64, |rows| self.feed(rows, now_ns));
+                }
+                for (id, asked) in
+                    asked.iter().enumerate().filter(|(id, asked)| asked.after.is_some_and(|after| id + after == turn))
+                {
+                    let wrong: &[i32] = if asked.wrong_first { &[-1, 7] } else { &[] };
+                    for label in wrong.iter().chain([&asked.label]) {
+                        let (ids, labels) = ([id as u64], [*label]);
+                        let labels = Some(Labels::Classes(&labels));
+                        self.feed(&Rows { count: 1, labels, ids: Some(&ids), ..Rows::default() }, now_ns);
+                    }
+                }
+            }
+            self.stop();
+        }
+    }
+
+    /// What a report says of labels, without what only later labels have.
+    fn told(report: &Report) -> Value {
+        let mut all = serde_json::to_value(report).unwrap();
+        let labels = all["labels"].as_object_mut().unwrap();
+        labels
+            .retain(|field, _| !["unjoined_rows", "unjoined", "waiting_rows", "delay", "invalid"].contains(&&**field));
+        // Sums are taken in another order.
+        let scores = all["scores"].as_object_mut().unwrap();
+        scores.retain(|field, _| !["log_loss", "brier", "calibration"].contains(&&**field));
+        for class in scores["classes"].as_array_mut().unwrap() {
+            class.as_object_mut().unwrap().retain(|field, _| !["mean_probability", "bias"].contains(&&**field));
+        }
+        json!([all["rows"], all["labels"], all["scores"], all["segments"]])
+    }
+
+    fn near(a: Option<f64>, b: Option<f64>) -> bool {
+        a.zip(b).map_or(a == b, |(a, b)| (a - b).abs() <= 1e-9)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+        #[test]
+        fn labels_that_come_later_say_in_the_end_what_they_would_have_said_at_once(
+            asked in prop::collection::vec(asked(), 1..60),
+        ) {
+            let mut life = Life::new(64 << 20);
+            life.live(&asked);
+            let mut at_once: BTreeMap<u64, Profile> = BTreeMap::new();
+            for (id, asked) in asked.iter().enumerate() {
+                let start_ns = NOW + id as u64 / 10 * SECOND;
+                let profile = at_once.entry(start_ns).or_insert_with(|| Profile::new(Arc::new(spec()), 4, 1));
+                let label = asked.after.map_or(-1, |_| asked.label);
+                with_row(asked, Some(label), id as u64, |rows| profile.update(rows));
+            }
+            for (start_ns, profile) in at_once {
+                let period = Period { start_ns, end_ns: start_ns + SECOND, partial: false };
+                let (got, want) = (&life.reports[&start_ns], Report::of(period, &profile, [""; 5]));
+                prop_assert_eq!(told(got), told(&want));
+                let (scores, wanted) = (got.scores.as_ref().unwrap(), want.scores.as_ref().unwrap());
+                prop_assert!(near(scores.log_loss, wanted.log_loss) && near(scores.brier, wanted.brier));
+                prop_assert_eq!(got.labels.delay.n, got.labels.rows);
+            }
+        }
+
+        #[test]
+        fn with_little_memory_every_row_is_labelled_or_forgotten_or_waits(
+            asked in prop::collection::vec(asked(), 1..60), kilobytes in 0..400u64,
+        ) {
+            let mut life = Life::new(kilobytes << 10);
+            life.live(&asked);
+            let of = |field: fn(&Report) -> u64| life.reports.values().map(field).sum::<u64>();
+            let labelled = of(|report| report.labels.delay.n);
+            let rows = if kilobytes == 0 { 0 } else { asked.len() as u64 };
+            prop_assert_eq!(labelled + life.forgotten + life.model.waiting_rows(), rows);
+            let wrong = |asked: &&Asked| asked.after.is_some() && asked.wrong_first;
+            let labels = asked.iter().filter(|asked| asked.after.is_some()).count() + 2 * asked.iter().filter(wrong).count();
+            prop_assert_eq!(labelled + life.unjoined + of(|report| report.labels.invalid), labels as u64);
+            prop_assert_eq!(of(|report| report.rows), asked.len() as u64);
+        }
     }
 }

@@ -8,7 +8,7 @@ use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 /// What a period's probabilities promise.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Estimates {
     /// Class by class.
     pub estimates: stats::Estimates,
@@ -17,7 +17,7 @@ pub struct Estimates {
 }
 
 /// The row in hand: what the model says, and what that means.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct InHand {
     scores: Vec<f64>,
     chances: Vec<f64>,

@@ -6,6 +6,7 @@ mod embeddings;
 mod estimates;
 mod features;
 mod invalid;
+mod later;
 mod losses;
 mod predictions;
 mod quality;
@@ -20,12 +21,13 @@ pub use embeddings::Embeddings;
 pub use estimates::Estimates;
 pub use features::Features;
 pub use invalid::{Fault, Invalid, Occurrence};
+pub use later::{Labelled, Later, Unjoined};
 pub use losses::{DROP_REASONS, Losses};
 pub use predictions::{Predictions, SampledAnswers};
 pub use quality::Quality;
 pub use rows::{Labels, Record, Rows};
 pub use sample::Sample;
-pub use segments::{Segment, Segments};
+pub use segments::{Segment, SegmentKey, Segments};
 pub use spec::{Block, Feature, SegmentBy, Segmentation, Size, Spec};
 
 use crate::stats::Calibration;
@@ -64,6 +66,8 @@ pub struct Profile {
     pub features: Features,
     /// How right it was.
     pub quality: Quality,
+    /// What became of labels that did not come with their rows.
+    pub later: Later,
     /// How right it should be.
     pub estimates: Estimates,
     /// The rows in the bins of a reference, if there is one.
@@ -91,6 +95,7 @@ impl Profile {
             predictions: Predictions::new(classes),
             features: Features::new(&spec),
             quality: Quality::new(&spec),
+            later: Later::default(),
             estimates: Estimates::new(&spec),
             answered: Answered::default(),
             bins: None,
@@ -116,9 +121,8 @@ impl Profile {
             + 32 * MOST_ANSWERED as u64
             + Invalid::BYTES;
         const CATEGORIES: u64 = 20 << 10; // exact counts, counters, where they stand, a HyperLogLog; lists double as they grow
-        const SEGMENT: u64 = 512; // a Segment, its key, its share of the nodes
         let columns = size.classes + size.features;
-        let segments = size.segments.saturating_mul(8 * size.classes + SEGMENT);
+        let segments = Segments::bytes(size);
         let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
         let slots = reservoir_rows.saturating_mul(2 * size_of::<u32>() as u64);
         let exact = (columns + 2 * size.embeddings + 3) * COLUMN + size.categorical * CATEGORIES + FIXED;
@@ -141,7 +145,7 @@ impl Profile {
 
     /// Nothing was added, and nothing lost.
     pub fn is_untouched(&self) -> bool {
-        self.records == 0 && self.quality.unjoined_label_rows == 0 && self.losses == Losses::default()
+        self.records == 0 && self.later == Later::default() && self.losses == Losses::default()
     }
 
     /// Remembers who wrote.
@@ -157,9 +161,8 @@ impl Profile {
 
     /// Adds a batch.
     pub fn update(&mut self, rows: &Rows<'_>) {
-        if rows.probabilities.is_none() && rows.features.is_none() {
-            self.quality.unjoined_label_rows += rows.count as u64;
-            return;
+        if rows.are_labels_only() {
+            return self.add_unjoined(&Unjoined { no_id: rows.count as u64, ..Unjoined::default() });
         }
         self.records += 1;
         for start in (0..rows.count).step_by(CHUNK) {
@@ -189,7 +192,8 @@ impl Profile {
             }
         }
         if let Some(labels) = rows.labels {
-            let answers = Answers { probabilities: rows.probabilities, classified: &self.classified, calibration };
+            let answers =
+                Answers { probabilities: rows.probabilities, classified: &self.classified, calibration, epsilon: None };
             self.quality.update(labels, &answers);
         }
         if let (Some(segments), Some(segmentation)) = (&mut self.segments, &self.spec.segments) {
@@ -355,6 +359,6 @@ mod tests {
             labels: Some(Labels::Classes(&[0; 4])),
             ..Rows::default()
         });
-        assert_eq!((p.rows, p.quality.unjoined_label_rows), (0, 4));
+        assert_eq!((p.rows, p.later.unjoined.rows()), (0, 4));
     }
 }

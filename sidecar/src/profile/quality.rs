@@ -7,7 +7,7 @@ use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 /// How right a model was in a period.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Quality {
     /// Predicted classes against labels.
     pub outcomes: Outcomes,
@@ -25,14 +25,12 @@ pub struct Quality {
     pub labelled_rows: u64,
     /// Label values that are not a class.
     pub invalid_labels: u64,
-    /// Rows of records with neither predictions nor features to join their labels to.
-    pub unjoined_label_rows: u64,
     #[serde(skip)]
     in_hand: InHand,
 }
 
 /// The row in hand, everything read once: a producer may be changing it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct InHand {
     probabilities: Vec<f64>,
     set: Vec<bool>,
@@ -44,6 +42,8 @@ pub(super) struct Answers<'a, 'r> {
     pub probabilities: Option<Columns<'r>>,
     pub classified: &'a Classified,
     pub calibration: Option<&'a Calibration>,
+    /// From 1 to the next value of what the probabilities were made of, if they have been converted since.
+    pub epsilon: Option<f64>,
 }
 
 impl Quality {
@@ -59,7 +59,6 @@ impl Quality {
             errors: vec![Errors::default(); outputs],
             labelled_rows: 0,
             invalid_labels: 0,
-            unjoined_label_rows: 0,
             in_hand: InHand::default(),
         }
     }
@@ -135,7 +134,7 @@ impl Quality {
         let epsilon = with_view!(answers.probabilities?, view => {
             read_unit_row(view.row(row), &mut self.in_hand.probabilities)
         });
-        Some((predicted, epsilon))
+        Some((predicted, answers.epsilon.unwrap_or(epsilon)))
     }
 
     fn score_single(&mut self, predicted: usize, actual: usize, epsilon: f64, calibration: Option<&Calibration>) {

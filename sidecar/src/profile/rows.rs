@@ -60,7 +60,32 @@ pub enum Labels<'a> {
     Targets(ArrayView2<'a, f64>),
 }
 
+impl<'a> Labels<'a> {
+    /// Of some of the rows.
+    pub fn slice(self, range: Range<usize>) -> Labels<'a> {
+        match self {
+            Labels::Classes(labels) => Labels::Classes(&labels[range]),
+            Labels::Sets(sets) => Labels::Sets(stats::rows(sets, range)),
+            Labels::Targets(targets) => Labels::Targets(stats::rows(targets, range)),
+        }
+    }
+
+    /// Whether something is known of a row, right or wrong.
+    pub fn has(&self, row: usize) -> bool {
+        match self {
+            Labels::Classes(labels) => labels[row] != -1,
+            Labels::Sets(_) => true,
+            Labels::Targets(targets) => targets.row(row).iter().any(|target| !target.is_nan()),
+        }
+    }
+}
+
 impl<'a> Rows<'a> {
+    /// Labels of rows that came before, or that never came.
+    pub fn are_labels_only(&self) -> bool {
+        self.probabilities.is_none() && self.features.is_none()
+    }
+
     /// Some of the rows.
     pub(super) fn slice(&self, range: Range<usize>) -> Rows<'a> {
         Rows {
@@ -70,11 +95,7 @@ impl<'a> Rows<'a> {
             ids: self.ids.map(|ids| &ids[range.clone()]),
             segments: self.segments.map(|segments| &segments[range.clone()]),
             record: self.record.map(|record| Record { first_row: record.first_row + range.start as u64, ..record }),
-            labels: self.labels.map(|labels| match labels {
-                Labels::Classes(labels) => Labels::Classes(&labels[range]),
-                Labels::Sets(sets) => Labels::Sets(stats::rows(sets, range)),
-                Labels::Targets(targets) => Labels::Targets(stats::rows(targets, range)),
-            }),
+            labels: self.labels.map(|labels| labels.slice(range)),
         }
     }
 }

@@ -5,13 +5,13 @@
 
 use super::predictions::Classified;
 use super::spec::{SegmentBy, Segmentation};
-use super::{Labels, Rows};
-use crate::stats::{Columns, Moment, Moments, Scalar, with_view};
+use super::{Labels, Rows, Size};
+use crate::stats::{Columns, Moment, Scalar, with_view};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A model's answers by segment.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Segments {
     /// By the bits of the segment's value.
     known: BTreeMap<u64, Segment>,
@@ -19,6 +19,21 @@ pub struct Segments {
     pub missing: Segment,
     /// Rows of segments that came when `known` was full.
     pub other: Segment,
+}
+
+/// The bits of a segment's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentKey(u64);
+
+impl SegmentKey {
+    /// Of a row, if it says so.
+    pub fn of(rows: &Rows<'_>, row: usize, segmentation: &Segmentation) -> Option<SegmentKey> {
+        let value = match segmentation.by {
+            SegmentBy::Row => rows.segments.map(|segments| f64::from(segments[row])),
+            SegmentBy::Feature(column) => rows.features.and_then(|features| value_at(&features, row, column)),
+        };
+        value.filter(|value| value.is_finite()).map(|value| SegmentKey((value + 0.0).to_bits())) // −0 is 0
+    }
 }
 
 /// What is known of one segment.
@@ -38,15 +53,15 @@ pub struct Segment {
 
 impl Segment {
     fn new(classes: usize) -> Segment {
-        let confidence = Moments::new(1).columns()[0];
-        Segment { rows: 0, class_counts: vec![0; classes], confidence, scored_rows: 0, right_rows: 0 }
+        let class_counts = vec![0; classes];
+        Segment { rows: 0, class_counts, confidence: Moment::default(), scored_rows: 0, right_rows: 0 }
     }
 
     fn add(&mut self, predicted: Option<(usize, f64)>, actual: Option<usize>) {
         self.rows += 1;
         let Some((class, confidence)) = predicted else { return };
         self.class_counts[class] += 1;
-        self.confidence.merge(&one(confidence));
+        self.confidence.merge(&Moment::of(confidence));
         if let Some(actual) = actual {
             self.scored_rows += 1;
             self.right_rows += u64::from(actual == class);
@@ -54,15 +69,16 @@ impl Segment {
     }
 }
 
-/// Of a single value.
-fn one(x: f64) -> Moment {
-    Moment { n: 1, nan: 0, inf: 0, zero: u64::from(x == 0.0), mean: x, m2: 0.0, min: x, max: x }
-}
-
 impl Segments {
     /// Of `classes` classes or outputs.
     pub(super) fn new(classes: usize) -> Segments {
         Segments { known: BTreeMap::new(), missing: Segment::new(classes), other: Segment::new(classes) }
+    }
+
+    /// An upper bound of their memory in bytes.
+    pub(super) fn bytes(size: Size) -> u64 {
+        const SEGMENT: u64 = 512; // a Segment, its key, its share of the nodes
+        size.segments.saturating_mul(8 * size.classes + SEGMENT)
     }
 
     /// Whether it is for `classes` classes, and no more than may be: what comes from a file may not be.
@@ -83,13 +99,18 @@ impl Segments {
         }
     }
 
-    fn of_row(&mut self, rows: &Rows<'_>, row: usize, segmentation: &Segmentation) -> &mut Segment {
-        let value = match segmentation.by {
-            SegmentBy::Row => rows.segments.map(|segments| f64::from(segments[row])),
-            SegmentBy::Feature(column) => rows.features.and_then(|features| value_at(&features, row, column)),
+    /// A row that has been counted turns out to have been of this class.
+    pub(super) fn judge(&mut self, key: Option<SegmentKey>, predicted: usize, actual: usize) {
+        let segment = match key {
+            None => &mut self.missing,
+            Some(SegmentKey(key)) => self.known.get_mut(&key).unwrap_or(&mut self.other),
         };
-        let Some(value) = value.filter(|value| value.is_finite()) else { return &mut self.missing };
-        let key = (value + 0.0).to_bits(); // −0 is 0
+        segment.scored_rows += 1;
+        segment.right_rows += u64::from(predicted == actual);
+    }
+
+    fn of_row(&mut self, rows: &Rows<'_>, row: usize, segmentation: &Segmentation) -> &mut Segment {
+        let Some(SegmentKey(key)) = SegmentKey::of(rows, row, segmentation) else { return &mut self.missing };
         if self.known.len() < segmentation.most {
             let classes = self.missing.class_counts.len();
             return self.known.entry(key).or_insert_with(|| Segment::new(classes));
@@ -110,7 +131,7 @@ fn value_at(columns: &Columns<'_>, row: usize, column: usize) -> Option<f64> {
 }
 
 /// The one class that a row's label names, if it does.
-fn single_label(labels: &Labels<'_>, row: usize, classes: usize) -> Option<usize> {
+pub(super) fn single_label(labels: &Labels<'_>, row: usize, classes: usize) -> Option<usize> {
     match labels {
         Labels::Classes(labels) => usize::try_from(labels[row]).ok().filter(|class| *class < classes),
         Labels::Sets(sets) => {

@@ -1,8 +1,8 @@
 //! How right a model was.
 
 use super::{frequency, spread};
-use crate::profile::Profile;
-use crate::stats::{Averages, ClassOutcomes};
+use crate::profile::{self, Profile};
+use crate::stats::{Averages, ClassOutcomes, Moment};
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
@@ -13,6 +13,10 @@ pub struct Labels {
     pub scored_rows: u64,
     pub invalid: u64,
     pub unjoined_rows: u64,
+    pub unjoined: Unjoined,
+    pub waiting_rows: u64,
+    pub forgotten_rows: u64,
+    pub delay: Delay,
     pub accuracy: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy_reason: Option<&'static str>,
@@ -28,6 +32,25 @@ pub struct Labels {
     pub confusion: Option<Vec<Vec<u64>>>,
     #[serde(skip_serializing_if = "LabelReasons::is_empty")]
     pub reasons: LabelReasons,
+}
+
+/// Rows of `unjoined_rows`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Unjoined {
+    pub no_id: u64,
+    pub unknown_id: u64,
+    pub no_label: u64,
+}
+
+/// In seconds, of the rows whose labels came later.
+#[derive(Clone, Debug, Serialize)]
+pub struct Delay {
+    pub n: u64,
+    pub mean: Option<f64>,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
 }
 
 /// Over the classes that have a value.
@@ -105,6 +128,17 @@ impl ClassReasons {
     }
 }
 
+fn unjoined(unjoined: &profile::Unjoined) -> Unjoined {
+    let profile::Unjoined { no_id, unknown_id, no_label } = *unjoined;
+    Unjoined { no_id, unknown_id, no_label }
+}
+
+fn delay(delay: &Moment) -> Delay {
+    let of = |seconds| (delay.n > 0).then_some(seconds);
+    let reason = (delay.n == 0).then_some("none_later");
+    Delay { n: delay.n, mean: of(delay.mean), min: of(delay.min), max: of(delay.max), reason }
+}
+
 pub(super) fn labels(profile: &Profile) -> Labels {
     let outcomes = &profile.quality.outcomes;
     let scored = outcomes.rows() > 0;
@@ -123,7 +157,11 @@ pub(super) fn labels(profile: &Profile) -> Labels {
         coverage: frequency(profile.quality.labelled_rows, profile.rows),
         scored_rows: outcomes.rows(),
         invalid: profile.quality.invalid_labels,
-        unjoined_rows: profile.quality.unjoined_label_rows,
+        unjoined_rows: profile.later.unjoined.rows(),
+        unjoined: unjoined(&profile.later.unjoined),
+        waiting_rows: profile.later.waiting_rows,
+        forgotten_rows: profile.later.forgotten_rows,
+        delay: delay(&profile.later.delay),
         accuracy,
         accuracy_reason: reason(accuracy.is_none(), "multi_label"),
         classes: classes.map(|(name, class)| class_quality(name, &class)).collect(),

@@ -56,6 +56,8 @@ pub struct Report {
     pub end: u64,
     pub period_seconds: f64,
     pub partial: bool,
+    /// How many times the period was reported before.
+    pub revision: u64,
     pub records: u64,
     pub rows: u64,
     pub sampled_rows: u64,
@@ -83,24 +85,40 @@ impl Report {
         let spec = &profile.spec;
         let has_predictions = !spec.classes.is_empty();
         Report {
-            format: FORMAT,
-            model: spec.model.clone(),
-            version: spec.version.clone(),
-            task: if spec.regression { "regression" } else { "classification" },
             instances: profile.instances.iter().cloned().collect(),
             more_instances: profile.more_instances,
-            start: period.start_ns,
-            end: period.end_ns,
-            period_seconds: (period.end_ns - period.start_ns) as f64 / 1e9,
-            partial: period.partial,
-            records: profile.records,
-            rows: profile.rows,
             sampled_rows: profile.sample.len(),
-            losses: losses::losses(profile, drop_reasons),
             predictions: (has_predictions && !spec.regression).then(|| predictions::predictions(profile)),
             outputs: (has_predictions && spec.regression).then(|| predictions::outputs(profile)),
             features: features::features(profile),
             embeddings: embeddings::embeddings(profile),
+            ..Report::revised(period, profile, 0, drop_reasons)
+        }
+    }
+
+    /// Of a period that was reported before, what labels that came since have changed: the rest stands in its first report alone.
+    pub fn revised(period: Period, profile: &Profile, revision: u64, drop_reasons: DropReasons) -> Report {
+        let spec = &profile.spec;
+        Report {
+            format: FORMAT,
+            model: spec.model.clone(),
+            version: spec.version.clone(),
+            task: if spec.regression { "regression" } else { "classification" },
+            instances: Vec::new(),
+            more_instances: false,
+            start: period.start_ns,
+            end: period.end_ns,
+            period_seconds: (period.end_ns - period.start_ns) as f64 / 1e9,
+            partial: period.partial,
+            revision,
+            records: profile.records,
+            rows: profile.rows,
+            sampled_rows: 0,
+            losses: losses::losses(profile, drop_reasons),
+            predictions: None,
+            outputs: None,
+            features: Vec::new(),
+            embeddings: Vec::new(),
             labels: labels::labels(profile),
             scores: scores::scores(profile),
             errors: scores::errors(profile),

@@ -91,6 +91,14 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// From 1 to the next value of its elements.
+    pub fn epsilon(&self) -> f64 {
+        fn of<T: Scalar>(_: &ArrayView2<'_, T>) -> f64 {
+            T::EPSILON
+        }
+        with_view!(self, view => of(view))
+    }
+
     /// Number of columns.
     pub fn width(&self) -> usize {
         with_view!(self, view => view.ncols())

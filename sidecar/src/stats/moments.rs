@@ -36,9 +36,20 @@ pub struct Moment {
     pub max: f64,
 }
 
+impl Default for Moment {
+    fn default() -> Moment {
+        Moment::NONE
+    }
+}
+
 impl Moment {
     const NONE: Moment =
         Moment { n: 0, nan: 0, inf: 0, zero: 0, mean: 0.0, m2: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+
+    /// Of one finite value.
+    pub fn of(x: f64) -> Moment {
+        Moment { n: 1, zero: u64::from(x == 0.0), mean: x, min: x, max: x, ..Moment::NONE }
+    }
 
     /// As if `other`'s values had been seen too.
     pub fn merge(&mut self, other: &Moment) {

@@ -76,6 +76,15 @@ impl RowStore {
         RowStore { columns, values: Values::default() }
     }
 
+    /// Makes room for so many rows, and no more.
+    pub fn reserve(&mut self, rows: usize) {
+        let most = rows * self.columns;
+        match &mut self.values {
+            Values::F32(values) => values.reserve_exact(most.saturating_sub(values.len())),
+            Values::F64(values) => values.reserve_exact(most.saturating_sub(values.len())),
+        }
+    }
+
     /// Keeps `rows[from]` in each slot of `kept = (from, slot)`.
     pub fn keep(&mut self, rows: &Columns<'_>, kept: &[(usize, usize)]) {
         if matches!(rows, Columns::F64(_)) {
@@ -121,6 +130,16 @@ impl RowStore {
     /// Bytes of a row.
     pub fn row_bytes(&self) -> usize {
         self.columns * self.value_bytes()
+    }
+
+    /// A kept row, as one row of columns.
+    pub fn row(&self, slot: usize) -> Columns<'_> {
+        let at = slot * self.columns..(slot + 1) * self.columns;
+        let shape = (1, self.columns);
+        match &self.values {
+            Values::F32(values) => Columns::F32(ArrayView2::from_shape(shape, &values[at]).expect("one row")),
+            Values::F64(values) => Columns::F64(ArrayView2::from_shape(shape, &values[at]).expect("one row")),
+        }
     }
 
     /// Appends the values of a kept row to `out`, `value_bytes` each.

@@ -1,0 +1,168 @@
+//! Labels that come later than their rows: joined by id, and told by reporting the row's period once more.
+//!
+//! A label for a row of an open period counts there as if it had come with the row. Of a closed period for which rows still wait, what
+//! a label can change is kept, and reported again with a higher revision when another period closes. Memory is bounded: where there is
+//! no room for more rows, or for more periods, the oldest are forgotten, and counted.
+
+use super::waiting::Waiting;
+use crate::period::{Period, Periods};
+use crate::profile::{Labelled, Labels, Profile, Rows, Spec, Unjoined};
+use crate::reference::Reference;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Of one model.
+pub struct Later {
+    waiting: Waiting,
+    most_closed: usize,
+    /// Closed periods for which rows wait, or whose labels are still to be reported, by their start.
+    closed: BTreeMap<u64, Kept>,
+    /// Besides those that had to make room.
+    forgotten_rows: u64,
+}
+
+struct Kept {
+    period: Period,
+    remainder: Profile,
+    /// In whose bins it was counted.
+    reference: Option<Arc<Reference>>,
+    revision: u64,
+    /// Rows whose labels came since it was reported last.
+    labelled: u64,
+    /// Something came since then.
+    changed: bool,
+    /// It is to be reported now.
+    due: bool,
+}
+
+/// A closed period once more.
+pub struct Revision {
+    pub period: Period,
+    /// What labels can change.
+    pub remainder: Profile,
+    /// In whose bins it was counted.
+    pub reference: Option<Arc<Reference>>,
+    /// From 1.
+    pub number: u64,
+}
+
+impl Later {
+    /// Half of the bytes are for rows that wait, half for the periods they wait for.
+    pub fn new(spec: &Spec, bytes: u64) -> Later {
+        let period_bytes = Profile::remainder_bytes(spec.size()) + spec.bytes();
+        Later {
+            waiting: Waiting::new(spec.classes.len(), bytes / 2),
+            most_closed: usize::try_from(bytes / 2 / period_bytes).unwrap_or(usize::MAX),
+            closed: BTreeMap::new(),
+            forgotten_rows: 0,
+        }
+    }
+
+    /// How many rows wait.
+    pub fn waiting_rows(&self) -> u64 {
+        self.waiting.len()
+    }
+
+    /// What would be forgotten without a tomorrow: rows that wait, and those whose labels are still to be reported.
+    pub fn at_stake(&self) -> u64 {
+        self.waiting.len() + self.closed.values().map(|kept| kept.labelled).sum::<u64>()
+    }
+
+    /// A dead sidecar had these at stake.
+    pub fn forget(&mut self, rows: u64) {
+        self.forgotten_rows = self.forgotten_rows.saturating_add(rows);
+    }
+
+    /// The rows of a batch that was counted in the period that starts at `start_ns`: those that have ids and no label wait.
+    pub fn wait(&mut self, rows: &Rows<'_>, spec: &Spec, start_ns: u64, ts_ns: u64) {
+        self.waiting.add(rows, spec, start_ns, ts_ns);
+    }
+
+    /// A batch of nothing but labels: each goes to the row with its id. Returns those that found none.
+    pub fn join(&mut self, labels: &Rows<'_>, ts_ns: u64, periods: &mut Periods<Profile>) -> Unjoined {
+        let mut unjoined = Unjoined::default();
+        let Some(ids) = labels.ids else {
+            unjoined.no_id = labels.count as u64;
+            return unjoined;
+        };
+        for (at, &id) in ids.iter().enumerate() {
+            match labels.labels.filter(|labels| labels.has(at)) {
+                None => unjoined.no_label += 1,
+                Some(labels) if self.join_one(id, labels.slice(at..at + 1), ts_ns, periods) => {}
+                Some(_) => unjoined.unknown_id += 1,
+            }
+        }
+        unjoined
+    }
+
+    /// Whether somebody waited for it.
+    fn join_one(&mut self, id: u64, label: Labels<'_>, ts_ns: u64, periods: &mut Periods<Profile>) -> bool {
+        let Some((row, outputs)) = self.waiting.get(id) else { return false };
+        let labelled = Labelled {
+            probabilities: outputs,
+            label,
+            epsilon: row.epsilon,
+            segment: row.segment,
+            delay_seconds: ts_ns.saturating_sub(row.ts_ns) as f64 / 1e9,
+        };
+        let answered = match (periods.open_at(row.start_ns), self.closed.get_mut(&row.start_ns)) {
+            (Some(open), _) => open.label(&labelled),
+            (None, Some(kept)) => kept.label(&labelled),
+            (None, None) => return false,
+        };
+        if answered {
+            self.waiting.remove(id);
+        }
+        true
+    }
+
+    /// A period closes. What it should say of labels that come later is put into its profile, and what they can change is kept. Of the
+    /// oldest, where there are too many, what has come is still reported.
+    pub fn close(&mut self, period: Period, profile: &mut Profile, reference: Option<Arc<Reference>>) {
+        let start_ns = period.start_ns;
+        self.hurry();
+        if self.waiting.of_period(start_ns) > 0 {
+            let remainder = profile.remainder();
+            let kept = Kept { period, remainder, reference, revision: 0, labelled: 0, changed: false, due: false };
+            // The same period twice: the clock was set back.
+            let before = self.closed.insert(start_ns, kept);
+            self.forgotten_rows += before.map_or(0, |before| before.labelled);
+        }
+        let too_many = self.closed.len().saturating_sub(self.most_closed);
+        self.closed.keys().take(too_many).for_each(|start_ns| self.waiting.give_up(*start_ns));
+        self.closed.retain(|start_ns, kept| kept.changed || self.waiting.of_period(*start_ns) > 0);
+        profile.later.waiting_rows = self.waiting.of_period(start_ns);
+        profile.later.forgotten_rows = std::mem::take(&mut self.forgotten_rows) + self.waiting.take_forgotten();
+    }
+
+    /// Every label that has come is reported at the next occasion: there may be no other.
+    pub fn hurry(&mut self) {
+        self.closed.values_mut().for_each(|kept| kept.due = kept.changed);
+    }
+
+    /// Some label has come that is not reported.
+    pub fn has_news(&self) -> bool {
+        self.closed.values().any(|kept| kept.changed)
+    }
+
+    /// A closed period whose labels are to be reported, if there is one.
+    pub fn next_revision(&mut self) -> Option<Revision> {
+        let (&start_ns, kept) = self.closed.iter_mut().find(|(_, kept)| kept.due)?;
+        let waiting_rows = self.waiting.of_period(start_ns);
+        kept.remainder.later.waiting_rows = waiting_rows;
+        (kept.due, kept.changed, kept.labelled, kept.revision) = (false, false, 0, kept.revision + 1);
+        let (period, reference, number) = (kept.period, kept.reference.clone(), kept.revision);
+        let remainder =
+            if waiting_rows > 0 { kept.remainder.remainder() } else { self.closed.remove(&start_ns)?.remainder };
+        Some(Revision { period, remainder, reference, number })
+    }
+}
+
+impl Kept {
+    fn label(&mut self, labelled: &Labelled<'_, '_>) -> bool {
+        let answered = self.remainder.label(labelled);
+        self.labelled += u64::from(answered);
+        self.changed = true;
+        answered
+    }
+}

@@ -1,0 +1,147 @@
+//! Rows that wait for their labels, by id. Where there is no more room, the one that came first gives up its place.
+
+use crate::profile::{Rows, SegmentKey, Spec};
+use crate::stats::{Columns, RowStore};
+use std::collections::{BTreeMap, HashMap};
+
+/// Takes no more memory than it was allowed.
+pub struct Waiting {
+    most: usize,
+    /// Where the row with this id stands.
+    by_id: HashMap<u64, u32>,
+    /// In the order they came, round and round. A row that its id does not lead to has gone.
+    rows: Vec<Row>,
+    /// Their probabilities or outputs.
+    outputs: RowStore,
+    next: usize,
+    /// How many wait, by the start of their period, of the periods that are not given up.
+    counts: BTreeMap<u64, u64>,
+    /// Rows that had to go since [`take_forgotten`](Self::take_forgotten).
+    forgotten: u64,
+    /// (row of the batch in hand, its place); kept for its memory.
+    placed: Vec<(usize, usize)>,
+}
+
+/// A row without its values.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    id: u64,
+    /// Of its record, as far as it is believed.
+    pub ts_ns: u64,
+    /// Of the period it was counted in.
+    pub start_ns: u64,
+    /// In which segment it was counted.
+    pub segment: Option<SegmentKey>,
+    /// From 1 to the next value of what its probabilities were made of.
+    pub epsilon: f64,
+}
+
+impl Waiting {
+    /// As many rows of `columns` values as fit into `bytes`.
+    pub fn new(columns: usize, bytes: u64) -> Waiting {
+        let most = (bytes / Waiting::row_bytes(columns as u64)).min(u64::from(u32::MAX)) as usize;
+        Waiting {
+            most,
+            by_id: HashMap::new(),
+            rows: Vec::new(),
+            outputs: RowStore::new(columns),
+            next: 0,
+            counts: BTreeMap::new(),
+            forgotten: 0,
+            placed: Vec::new(),
+        }
+    }
+
+    /// An upper bound of the memory of a row.
+    pub fn row_bytes(columns: u64) -> u64 {
+        const ENTRY: u64 = 48; // key, place and mark; a table that grows has up to twice the room, and the old one beside it
+        const VALUE: u64 = size_of::<f64>() as u64;
+        ENTRY + size_of::<Row>() as u64 + columns * VALUE
+    }
+
+    /// How many rows wait, of all periods that are not given up.
+    pub fn len(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// How many of the period that starts then.
+    pub fn of_period(&self, start_ns: u64) -> u64 {
+        self.counts.get(&start_ns).copied().unwrap_or(0)
+    }
+
+    /// The rows of a batch that have an id and outputs, and no label, wait from now on.
+    pub fn add(&mut self, rows: &Rows<'_>, spec: &Spec, start_ns: u64, ts_ns: u64) {
+        let (Some(ids), Some(outputs)) = (rows.ids, rows.probabilities) else { return };
+        if self.most == 0 {
+            return;
+        }
+        self.rows.reserve_exact(self.most - self.rows.len());
+        self.outputs.reserve(self.most);
+        let epsilon = outputs.epsilon();
+        self.placed.clear();
+        for row in (0..rows.count).filter(|row| rows.labels.is_none_or(|labels| !labels.has(*row))) {
+            let segment = spec.segments.as_ref().and_then(|by| SegmentKey::of(rows, row, by));
+            let place = self.place(Row { id: ids[row], ts_ns, start_ns, segment, epsilon });
+            self.placed.push((row, place));
+        }
+        self.outputs.keep(&outputs, &self.placed);
+    }
+
+    /// Whoever is in its place, or has its id, goes.
+    fn place(&mut self, row: Row) -> usize {
+        let place = self.next;
+        self.next = (place + 1) % self.most;
+        if place == self.rows.len() {
+            self.rows.push(row);
+        } else {
+            let before = std::mem::replace(&mut self.rows[place], row);
+            if self.by_id.get(&before.id) == Some(&(place as u32)) {
+                self.by_id.remove(&before.id);
+                self.forget(before.start_ns);
+            }
+        }
+        if let Some(same) = self.by_id.insert(row.id, place as u32) {
+            self.forget(self.rows[same as usize].start_ns);
+        }
+        *self.counts.entry(row.start_ns).or_default() += 1;
+        place
+    }
+
+    /// Of periods that are given up, the rows are forgotten already.
+    fn forget(&mut self, start_ns: u64) {
+        self.forgotten += u64::from(self.uncount(start_ns));
+    }
+
+    fn uncount(&mut self, start_ns: u64) -> bool {
+        let Some(count) = self.counts.get_mut(&start_ns) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&start_ns);
+        }
+        true
+    }
+
+    /// The row that waits under this id, and its values.
+    pub fn get(&self, id: u64) -> Option<(Row, Columns<'_>)> {
+        let place = *self.by_id.get(&id)? as usize;
+        let row = self.rows[place];
+        self.counts.contains_key(&row.start_ns).then(|| (row, self.outputs.row(place)))
+    }
+
+    /// The row under this id has its label.
+    pub fn remove(&mut self, id: u64) {
+        if let Some(place) = self.by_id.remove(&id) {
+            self.uncount(self.rows[place as usize].start_ns);
+        }
+    }
+
+    /// Nobody will ask for the rows of this period.
+    pub fn give_up(&mut self, start_ns: u64) {
+        self.forgotten += self.counts.remove(&start_ns).unwrap_or(0);
+    }
+
+    /// Rows that had to go since the last call.
+    pub fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
+    }
+}
