@@ -78,10 +78,15 @@ impl Steps {
     /// The mixture of several, each with a weight; of nothing if all weights are 0.
     pub fn mixture(parts: &[(&Steps, f64)]) -> Steps {
         let all: f64 = parts.iter().filter(|(steps, _)| !steps.is_empty()).map(|(_, weight)| weight).sum();
-        let mut runs: Vec<(f64, f64)> = parts
-            .iter()
-            .flat_map(|(steps, weight)| steps.shares().map(move |(x, share)| (x, share * weight / all)))
-            .collect();
+        let weighted = |(steps, weight): &(&Steps, f64)| {
+            let weight = *weight;
+            steps.shares().map(move |(x, share)| (x, share * weight / all)).collect::<Vec<_>>()
+        };
+        Steps::of_shares(parts.iter().flat_map(weighted).collect())
+    }
+
+    /// Of finite values in any order with the share of all at each; shares sum to 1.
+    pub fn of_shares(mut runs: Vec<(f64, f64)>) -> Steps {
         runs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (mut below, mut next) = (0.0, 0);
         let picked = runs.into_iter().map(|(value, share)| {
@@ -93,6 +98,12 @@ impl Steps {
             (value, count)
         });
         Steps::from_runs(picked.filter(|(_, count)| *count > 0))
+    }
+
+    /// The values that stand for equal shares, ascending: equal ones as often as they do.
+    pub fn points(&self) -> Vec<f64> {
+        let repeated = self.values.iter().zip(&self.counts).map(|(&x, &n)| std::iter::repeat_n(x, n as usize));
+        repeated.flatten().collect()
     }
 
     /// Its [`spread`].
@@ -215,6 +226,7 @@ mod tests {
             let (a, b) = (Steps::of_sorted(&sorted(a.clone())), Steps::of_sorted(&sorted(b.clone())));
             let mixture = Steps::mixture(&[(&a, a.total()), (&b, b.total())]);
             prop_assert!(mixture.is_sound());
+            prop_assert_eq!(&Steps::of_sorted(&mixture.points()), &mixture);
             prop_assert!(mixture.distance(&whole).unwrap().ks <= 1.5 / MOST_STEPS as f64, "{:?}", mixture.distance(&whole));
         }
     }
