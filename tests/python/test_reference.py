@@ -173,6 +173,48 @@ def test_without_the_program_the_remedy_is_named(tmp_path, monkeypatch):
         mlwatch.Reference.fit(np.zeros((3, 2)), model="m").save(tmp_path / "m.mlwref")
 
 
+def merge(binary, path, *parts):
+    return subprocess.run([binary, "reference", "merge", "-o", path, *parts], capture_output=True, text=True)
+
+
+def test_a_merged_reference_has_numpys_numbers_of_all_rows(mlwatch_bin, tmp_path):
+    data_of = [data(seed) for seed in (3, 4, 5)]
+    parts = [tmp_path / f"{i}.mlwref" for i in range(len(data_of))]
+    for arrays, part in zip(data_of, parts, strict=True):
+        mlwatch.Reference.fit(*arrays, model="m", feature_names=NAMES, categorical=["plan"]).save(part)
+    assert merge(mlwatch_bin, tmp_path / "all", *parts).returncode == 0
+    assert merge(mlwatch_bin, tmp_path / "turned", *parts[::-1]).returncode == 0
+    assert (tmp_path / "all").read_bytes() == (tmp_path / "turned").read_bytes()
+    x, proba, y = (np.concatenate(arrays) for arrays in zip(*data_of, strict=True))
+    shown = show(mlwatch_bin, tmp_path / "all")
+    assert (shown["rows"], shown["exact"]) == (len(x), False)
+    assert [entry["count"] for entry in shown["predicted"]] == np.bincount(proba.argmax(axis=1)).tolist()
+    assert [entry["count"] for entry in shown["actual"]] == np.bincount(y).tolist()
+    for j, column in enumerate(column for column in shown["columns"] if column["of"] == "feature"):
+        values = np.sort(x[~np.isnan(x[:, j]), j])
+        assert (column["n"], column["missing"]) == (len(values), len(x) - len(values))
+        assert (column["mean"], column["std"]) == (pytest.approx(values.mean(), rel=1e-12), pytest.approx(values.std(), rel=1e-9, abs=1e-12))
+        if column["kind"] == "categorical":
+            assert [entry["count"] for entry in column["values"]] == np.bincount(values.astype(int)).tolist()
+            continue
+        assert (column["edges"][0], column["edges"][-1]) == (np.nextafter(values.min(), -np.inf), values.max())
+        below = np.searchsorted(values, column["edges"], "right")
+        np.testing.assert_allclose(np.cumsum(column["counts"])[:-1], below, atol=len(values) / 2002 + 1.5)
+    bands = {band["path"]: band for band in shown["bands"]}
+    periods = np.concatenate([arrays[0][:, 0].reshape(20, -1).mean(axis=1) for arrays in data_of])
+    band = bands["features.level.mean"]
+    assert (band["n"], band["mean"], band["std"]) == (60, pytest.approx(periods.mean()), pytest.approx(periods.std(ddof=1), rel=1e-4))
+
+
+def test_what_cannot_be_merged_is_named_with_its_file(mlwatch_bin, tmp_path):
+    x, proba, _ = data()
+    mlwatch.Reference.fit(x, proba, model="m").save(tmp_path / "a")
+    mlwatch.Reference.fit(x, proba, model="m", categorical=["feat_3"]).save(tmp_path / "b")
+    done = merge(mlwatch_bin, tmp_path / "c", tmp_path / "a", tmp_path / "b")
+    assert done.returncode == 78 and f"{tmp_path / 'b'}: \"feat_3\" is categorical" in done.stderr
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -1,6 +1,6 @@
 //! `mlwatch reference`: make, show and merge references.
 
-use crate::reference::{FileError, Reference};
+use crate::reference::{FileError, MergeError, Mismatch, Reference};
 use crate::source::{self, ArrayFiles, Arrays, Names, SourceError, Table, TableColumns};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io;
@@ -12,6 +12,8 @@ use tracing::info;
 pub enum ReferenceCommand {
     /// Make a reference from arrays or a table.
     Build(Box<Build>),
+    /// Make one reference of several of the same model and columns.
+    Merge(Merge),
     /// Show what a reference holds.
     Show {
         /// The file.
@@ -32,6 +34,8 @@ pub enum ReferenceError {
     Load { path: PathBuf, source: FileError },
     #[error("cannot write {}: {source}; name another file with -o", path.display())]
     Save { path: PathBuf, source: io::Error },
+    #[error("{}: {why}", path.display())]
+    Merge { path: PathBuf, why: Mismatch },
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -40,7 +44,7 @@ impl ReferenceError {
     /// As in sysexits.h: 78 configuration, 66 no input, 74 input or output.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ReferenceError::Source(SourceError::Options(_)) => 78,
+            ReferenceError::Source(SourceError::Options(_)) | ReferenceError::Merge { .. } => 78,
             ReferenceError::Source(SourceError::Input { .. }) | ReferenceError::Load { .. } => 66,
             ReferenceError::Save { .. } | ReferenceError::Io(_) => 74,
         }
@@ -107,10 +111,24 @@ pub struct Build {
     periods: u64,
 }
 
+#[derive(Args, Debug)]
+pub struct Merge {
+    /// The files: their order does not matter
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// The file to write
+    #[arg(short, long, visible_alias = "out")]
+    output: PathBuf,
+    /// Of which version the merged one is, '' for any [default: theirs]
+    #[arg(long)]
+    version: Option<String>,
+}
+
 impl ReferenceCommand {
     pub fn run(self) -> Result<(), ReferenceError> {
         match self {
             ReferenceCommand::Build(build) => build.run(),
+            ReferenceCommand::Merge(merge) => merge.run(),
             ReferenceCommand::Show { file, json } => super::show::show(&load(&file)?, json),
         }
     }
@@ -124,6 +142,14 @@ fn save(reference: &Reference, path: &Path) -> Result<(), ReferenceError> {
     reference.save(path).map_err(|source| ReferenceError::Save { path: path.to_owned(), source })?;
     info!(file = ?path, model = reference.model, version = reference.version, rows = reference.rows, id = reference.id(), "reference written");
     Ok(())
+}
+
+impl Merge {
+    fn run(self) -> Result<(), ReferenceError> {
+        let parts = self.files.iter().map(|file| load(file)).collect::<Result<Vec<_>, _>>()?;
+        let named = |MergeError { part, why }| ReferenceError::Merge { path: self.files[part].clone(), why };
+        save(&Reference::merge(&parts, self.version.as_deref()).map_err(named)?, &self.output)
+    }
 }
 
 impl Build {

@@ -78,7 +78,8 @@ fn column_value(of: &str, column: &Column) -> Value {
 fn describe(reference: &Reference) -> String {
     let version =
         if reference.version.is_empty() { "any version".into() } else { format!("version {}", reference.version) };
-    let kind = if reference.exact { "exact" } else { "approximate: interpolated between the quantiles of reports" };
+    let kind =
+        if reference.exact { "exact" } else { "approximate: merged from several, or between the quantiles of reports" };
     let mut lines = vec![
         format!("model      {}  {}", quoted(&reference.model), quoted(&version)),
         format!("id         {}", reference.id()),

@@ -25,6 +25,19 @@ impl Band {
         band.is_sound().then_some(band)
     }
 
+    /// Of the periods of several bands together. `None` where the deviation exceeds f64.
+    pub(super) fn pooled(parts: &[&Band]) -> Option<Band> {
+        let n: u64 = parts.iter().map(|band| band.n).sum();
+        let mean = parts.iter().map(|band| band.mean * (band.n as f64 / n as f64)).sum::<f64>();
+        let about = |band: &&Band| {
+            let beside = band.mean - mean;
+            (band.n - 1) as f64 * band.std * band.std + band.n as f64 * beside * beside
+        };
+        let squares: f64 = parts.iter().map(about).sum();
+        let band = Band { path: parts.first()?.path.clone(), n, mean, std: (squares / (n - 1) as f64).sqrt() };
+        band.is_sound().then_some(band)
+    }
+
     /// Whether it can have been made: what comes from a file may be anything.
     pub(super) fn is_sound(&self) -> bool {
         self.n >= 2 && self.mean.is_finite() && self.std.is_finite() && self.std >= 0.0
@@ -40,6 +53,18 @@ mod tests {
         let band = Band::of("rows".into(), &[1.0, 2.0, 3.0, 6.0]).unwrap();
         assert_eq!((band.n, band.mean), (4, 3.0));
         assert!((band.std - (14.0f64 / 3.0).sqrt()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn pooled_bands_are_the_band_of_all_periods() {
+        let periods = [[1.0, 2.5, 3.0].as_slice(), &[10.0, 11.0], &[-4.0, 0.0, 0.5, 1e3]];
+        let bands: Vec<Band> = periods.iter().map(|values| Band::of("x".into(), values).unwrap()).collect();
+        let (got, want) = (Band::pooled(&bands.iter().collect::<Vec<_>>()), Band::of("x".into(), &periods.concat()));
+        let (got, want) = (got.unwrap(), want.unwrap());
+        assert_eq!((&got.path, got.n), (&want.path, want.n));
+        assert!((got.mean / want.mean - 1.0).abs() < 1e-14 && (got.std / want.std - 1.0).abs() < 1e-14);
+        let huge = |mean| Band { path: "x".into(), n: 2, mean, std: 0.0 };
+        assert_eq!(Band::pooled(&[&huge(1e308), &huge(-1e308)]), None);
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Categorical {
 }
 
 /// Just below the least of all values, the sample's deciles strictly between the extremes, the largest of all; each once.
-fn edges(ascending: &[f64], least: f64, most: f64) -> Vec<f64> {
+pub(super) fn edges(ascending: &[f64], least: f64, most: f64) -> Vec<f64> {
     if ascending.is_empty() {
         return Vec::new();
     }
@@ -129,7 +129,7 @@ fn edges(ascending: &[f64], least: f64, most: f64) -> Vec<f64> {
     edges
 }
 
-fn counts(ascending: &[f64], edges: &[f64]) -> Vec<u64> {
+pub(super) fn counts(ascending: &[f64], edges: &[f64]) -> Vec<u64> {
     if edges.is_empty() {
         return Vec::new();
     }

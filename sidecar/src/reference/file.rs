@@ -108,7 +108,8 @@ impl Reference {
         renamed
     }
 
-    fn is_sound(&self) -> bool {
+    /// Whether it can have been made: what comes from a file may be anything.
+    pub(super) fn is_sound(&self) -> bool {
         let classified = !self.regression && !self.probabilities.is_empty();
         let columns = [&self.probabilities, &self.features].into_iter().flatten();
         let rows = [&self.confidence, &self.margin, &self.entropy];

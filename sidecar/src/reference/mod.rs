@@ -5,12 +5,15 @@
 mod bands;
 mod columns;
 mod file;
+mod joined;
 mod library;
+mod merge;
 
 pub use bands::Band;
 pub use columns::{Categorical, Column, Numerical, Shape};
 pub use file::{FileError, MOST_BYTES};
 pub use library::{Library, LibraryError, Watch};
+pub use merge::{MergeError, Mismatch};
 
 use crate::profile::{Frozen, Profile, SampledAnswers, Spec};
 use crate::stats::{Edges, Moments};
@@ -46,7 +49,7 @@ pub struct Reference {
     pub entropy: Option<Column>,
     /// Of each feature.
     pub features: Vec<Column>,
-    /// Made from rows. Else from quantiles that reports gave of them: distributions are interpolated.
+    /// Made from rows. Else distributions are interpolated: merged from several references, or between the quantiles of reports.
     pub exact: bool,
     /// How much the numbers of a report went up and down over its periods, by path.
     pub bands: Vec<Band>,
