@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["cli", "log"]),
     ("lib", &[]),
-    ("cli", &["config", "pipeline", "reference", "ring", "shutdown", "sink", "source"]),
+    ("cli", &["config", "period", "pipeline", "reference", "ring", "shutdown", "sink", "source"]),
     ("config", &["alert", "period", "pipeline", "report", "sink"]),
     ("alert", &["reference", "report", "wildcard"]),
     ("wildcard", &[]),
@@ -30,7 +30,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     ("checkpoint", &["period", "profile", "ring", "stats"]),
     ("health", &["period"]),
-    ("source", &["period", "profile", "reference", "report", "ring", "stats", "wildcard"]),
+    // pipeline: what the ring calls a batch and a schema, the profile calls rows and a spec; it introduces them here too.
+    ("source", &["period", "pipeline", "profile", "reference", "report", "ring", "stats", "wildcard"]),
     ("sink", &["health", "period", "report"]),
     ("report", &["period", "profile", "reference", "stats"]),
     ("reference", &["profile", "stats"]),

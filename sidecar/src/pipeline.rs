@@ -14,7 +14,7 @@ mod naps;
 mod roster;
 mod waiting;
 
-pub use intake::rows_of;
+pub use intake::{rows_of, spec_of};
 pub use limits::Limits;
 
 use crate::alert::{AlertSettings, Alerts};

@@ -1,16 +1,19 @@
 //! `mlwatch reference`: make, show and merge references.
 
+use crate::period;
 use crate::reference::{FileError, MergeError, Mismatch, Reference};
-use crate::source::{self, ArrayFiles, Arrays, Names, SourceError, Table, TableColumns};
+use crate::shutdown::Shutdown;
+use crate::source::{self, ArrayFiles, Arrays, Names, SourceError, Table, TableColumns, Watching};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
 use tracing::info;
 
 #[derive(Debug, Subcommand)]
 pub enum ReferenceCommand {
-    /// Make a reference from arrays or a table.
+    /// Make a reference from arrays, a table or a live ring.
     Build(Box<Build>),
     /// Make one reference of several of the same model and columns.
     Merge(Merge),
@@ -57,11 +60,15 @@ enum Task {
     Regression,
 }
 
+/// What a ring says itself, and other sources.
+const NOT_OF_A_RING: [&str; 9] =
+    ["features", "proba", "labels", "table", "task", "threshold", "class_names", "feature_names", "categorical"];
+
 #[derive(Args, Debug)]
 pub struct Build {
     /// The model's name, as its producer gives it
-    #[arg(long)]
-    model: String,
+    #[arg(long, required_unless_present = "ring", conflicts_with = "ring")]
+    model: Option<String>,
     /// Of this version only [default: any]
     #[arg(long, default_value = "", hide_default_value = true)]
     version: String,
@@ -94,6 +101,15 @@ pub struct Build {
     /// Its labels: class names or indices
     #[arg(long, requires = "table")]
     label_column: Option<String>,
+    /// A live ring that no sidecar reads, instead of arrays: its file, or (the beginning of) its name in --dir
+    #[arg(long, conflicts_with_all = NOT_OF_A_RING)]
+    ring: Option<PathBuf>,
+    /// How long it is watched, such as 10m; less if its producer goes or somebody stops it, then what was read counts
+    #[arg(long = "for", requires = "ring", default_value = "10m", value_parser = period::parse_duration)]
+    time: Duration,
+    /// Directory of the rings
+    #[arg(long, env = "MLWATCH_DIR", default_value = "/dev/shm/mlwatch")]
+    dir: PathBuf,
     /// Names of the classes or outputs, or @FILE with one a line [default: class_0…, or the table's]
     #[arg(long, value_delimiter = ',')]
     class_names: Option<Vec<String>>,
@@ -154,9 +170,12 @@ impl Merge {
 
 impl Build {
     fn run(self) -> Result<(), ReferenceError> {
-        let output = self.output.clone();
-        let reference = if self.table.is_some() { self.of_table() } else { self.of_arrays() };
-        save(&reference?, &output)
+        let reference = match (&self.ring, &self.table) {
+            (Some(ring), _) => self.of_ring(ring)?,
+            (None, Some(table)) => self.of_table(table)?,
+            (None, None) => self.of_arrays()?,
+        };
+        save(&reference, &self.output)
     }
 
     fn is_regression(&self) -> bool {
@@ -166,7 +185,7 @@ impl Build {
     fn names(&self) -> Result<Names, SourceError> {
         let listed = |names: &Option<Vec<String>>| names.as_deref().map(names_of).transpose();
         Ok(Names {
-            model: self.model.clone(),
+            model: self.model.clone().unwrap_or_default(),
             version: self.version.clone(),
             regression: self.is_regression(),
             threshold: self.threshold,
@@ -185,13 +204,23 @@ impl Build {
         self.build(&mut Arrays::open(&files, self.is_regression())?, self.names()?)
     }
 
-    fn of_table(&self) -> Result<Reference, SourceError> {
+    fn of_ring(&self, ring: &Path) -> Result<Reference, ReferenceError> {
+        let watching = Watching {
+            version: self.version.clone(),
+            time: self.time,
+            most_sample_rows: self.max_sample_rows,
+            periods: self.periods,
+        };
+        let shutdown = Shutdown::on_signals()?;
+        Ok(source::watch(&source::find(ring, &self.dir)?, &watching, || shutdown.requested())?)
+    }
+
+    fn of_table(&self, path: &Path) -> Result<Reference, SourceError> {
         let columns = TableColumns {
             features: self.feature_columns.clone(),
             probabilities: self.proba_columns.clone(),
             label: self.label_column.clone(),
         };
-        let path = self.table.as_deref().expect("asked before");
         let names = self.names()?;
         let mut table = Table::open(path, &columns, names.classes.as_deref(), self.is_regression())?;
         let (classes, features) = (Some(table.class_names()), Some(table.feature_names()));

@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::{SourceError, bands::Numbers, chunks::chunks};
 use crate::period::Period;
-use crate::profile::{Profile, Spec};
+use crate::profile::{Profile, Rows, Spec};
 use crate::reference::Reference;
 use crate::report::Report;
 use crate::ring::wire;
@@ -67,10 +67,8 @@ pub fn build(
 
 /// The rows as if they had come over several periods.
 struct Cut {
-    spec: Arc<Spec>,
     ends: Vec<usize>,
-    /// Its sample is empty: bands are of numbers over every row.
-    open: Profile,
+    open: Slice,
     numbers: Numbers,
 }
 
@@ -79,7 +77,7 @@ impl Cut {
         let periods = periods.min(rows as u64 / LEAST_PERIOD_ROWS);
         let end = |i| (i as u128 * rows as u128 / u128::from(periods)) as usize;
         let ends = if periods < 2 { Vec::new() } else { (1..=periods).map(end).rev().collect() };
-        Cut { open: Profile::new(spec.clone(), 0, 0), spec, ends, numbers: Numbers::default() }
+        Cut { open: Slice::new(spec), ends, numbers: Numbers::default() }
     }
 
     fn add(&mut self, first: usize, batch: &Batch) {
@@ -92,14 +90,36 @@ impl Cut {
             start = until;
             if first + until == end {
                 self.ends.pop();
-                self.close();
+                self.open.close(&mut self.numbers);
             }
         }
     }
+}
 
-    fn close(&mut self) {
+/// The rows of one period.
+pub struct Slice {
+    spec: Arc<Spec>,
+    /// Its sample is empty: bands are of numbers over every row.
+    open: Profile,
+}
+
+impl Slice {
+    /// Without rows.
+    pub fn new(spec: Arc<Spec>) -> Slice {
+        Slice { open: Profile::new(spec.clone(), 0, 0), spec }
+    }
+
+    /// As a profile takes them.
+    pub fn update(&mut self, rows: &Rows<'_>) {
+        self.open.update(rows);
+    }
+
+    /// Adds its numbers, unless it has too few rows, and begins anew.
+    pub fn close(&mut self, numbers: &mut Numbers) {
         let closed = std::mem::replace(&mut self.open, Profile::new(self.spec.clone(), 0, 0));
-        let period = Period { start_ns: 0, end_ns: 1, partial: false };
-        self.numbers.add_report(&Report::of(period, &closed, wire::DROP_REASON_NAMES));
+        if closed.rows >= LEAST_PERIOD_ROWS {
+            let period = Period { start_ns: 0, end_ns: 1, partial: false };
+            numbers.add_report(&Report::of(period, &closed, wire::DROP_REASON_NAMES));
+        }
     }
 }

@@ -8,6 +8,7 @@ mod bands;
 mod batch;
 mod build;
 mod chunks;
+mod live;
 mod npy;
 mod spec;
 mod table;
@@ -15,6 +16,7 @@ mod table;
 pub use arrays::{ArrayFiles, Arrays};
 pub use batch::{Batch, BatchLabels, Values};
 pub use build::{DEFAULT_PERIODS, DEFAULT_SAMPLE_ROWS, Extent, Source, build};
+pub use live::{Watching, find, watch};
 pub use spec::Names;
 pub use table::{Table, TableColumns};
 
