@@ -215,6 +215,44 @@ def test_what_cannot_be_merged_is_named_with_its_file(mlwatch_bin, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_reports_of_a_real_sidecar_become_a_reference(watch, run_sidecar, mlwatch_bin, tmp_path):
+    x, proba, y = data()
+    monitor = watch("m", n_classes=3, n_features=5, feature_names=NAMES, dtype="f64", feature_kinds=["numerical"] * 3 + ["categorical", "numerical"])
+    with run_sidecar("--period", "300ms", ring_dir=Path(monitor.path).parent) as sidecar:
+        whole = lambda: [report for report in sidecar.reports() if report["rows"] and not report["partial"]]  # noqa: E731
+
+        def enough():
+            monitor.collect(proba[:300], x[:300], labels=y[:300])
+            return len(whole()) > 3
+
+        sidecar.wait_until(enough, "some periods are reported")
+        sidecar.stop()
+    files = sorted(sidecar.output.glob("metrics-*.jsonl"))
+    done = build(mlwatch_bin, tmp_path / "m", "--model", "m", "--reports", *files)
+    assert done.returncode == 0 and f"used={len(whole())}" in re.sub(r"\x1b\[[0-9;]*m", "", done.stderr), done.stderr
+    shown = show(mlwatch_bin, tmp_path / "m")
+    assert (shown["rows"], shown["exact"], shown["version"]) == (sum(report["rows"] for report in whole()), False, "")
+    for key, told in {"predicted": "predictions", "actual": "labels"}.items():
+        field = {"predicted": "count", "actual": "support"}[key]
+        assert [entry["count"] for entry in shown[key]] == [sum(report[told]["classes"][k][field] for report in whole()) for k in range(3)]
+    for j, column in enumerate(column for column in shown["columns"] if column["of"] == "feature"):
+        told = [report["features"][j] for report in whole()]
+        n, mean, std = (np.array([feature[field] for feature in told]) for field in ("n", "mean", "std"))
+        assert (column["name"], column["n"]) == (NAMES[j], n.sum())
+        assert column["mean"] == pytest.approx(np.average(mean, weights=n), rel=1e-12)
+        of_all = np.sqrt(np.average(std**2 + (mean - column["mean"]) ** 2, weights=n))
+        assert column["std"] == pytest.approx(of_all, rel=1e-6, abs=1e-12)
+        if column["kind"] == "numerical":
+            # Linear between quantiles: near where values are smooth, and where they come in lumps as far off as those are apart.
+            near = 0.25 if NAMES[j] == "balance" else 0.06
+            values = x[:300, j][~np.isnan(x[:300, j])]
+            below = np.array([(values <= edge).mean() for edge in column["edges"]])
+            np.testing.assert_allclose(np.cumsum(column["counts"])[:-1] / sum(column["counts"]), below, atol=near)
+    means = [report["features"][0]["mean"] for report in whole()]
+    band = next(band for band in shown["bands"] if band["path"] == "features.level.mean")
+    assert (band["n"], band["mean"], band["std"]) == (len(means), pytest.approx(np.mean(means)), pytest.approx(np.std(means, ddof=1), rel=1e-4, abs=1e-9))
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -3,7 +3,7 @@
 use crate::period;
 use crate::reference::{FileError, MergeError, Mismatch, Reference};
 use crate::shutdown::Shutdown;
-use crate::source::{self, ArrayFiles, Arrays, Names, SourceError, Table, TableColumns, Watching};
+use crate::source::{self, ArrayFiles, Arrays, Names, ReportsOf, SourceError, Table, TableColumns, Watching};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tracing::info;
 
 #[derive(Debug, Subcommand)]
 pub enum ReferenceCommand {
-    /// Make a reference from arrays, a table or a live ring.
+    /// Make a reference from arrays, a table, a live ring or reports.
     Build(Box<Build>),
     /// Make one reference of several of the same model and columns.
     Merge(Merge),
@@ -60,9 +60,10 @@ enum Task {
     Regression,
 }
 
-/// What a ring says itself, and other sources.
-const NOT_OF_A_RING: [&str; 9] =
-    ["features", "proba", "labels", "table", "task", "threshold", "class_names", "feature_names", "categorical"];
+/// What reports and rings say themselves, and other sources.
+const NOT_OF_REPORTS: [&str; 8] =
+    ["features", "proba", "labels", "table", "task", "class_names", "feature_names", "categorical"];
+const NOT_OF_A_RING: [&str; 2] = ["reports", "threshold"];
 
 #[derive(Args, Debug)]
 pub struct Build {
@@ -101,8 +102,11 @@ pub struct Build {
     /// Its labels: class names or indices
     #[arg(long, requires = "table")]
     label_column: Option<String>,
+    /// The sidecar's report files (metrics-*.jsonl), instead of arrays: whole periods of the model, and with --version of it alone
+    #[arg(long, num_args = 1.., conflicts_with_all = NOT_OF_REPORTS)]
+    reports: Vec<PathBuf>,
     /// A live ring that no sidecar reads, instead of arrays: its file, or (the beginning of) its name in --dir
-    #[arg(long, conflicts_with_all = NOT_OF_A_RING)]
+    #[arg(long, conflicts_with_all = NOT_OF_REPORTS, conflicts_with_all = NOT_OF_A_RING)]
     ring: Option<PathBuf>,
     /// How long it is watched, such as 10m; less if its producer goes or somebody stops it, then what was read counts
     #[arg(long = "for", requires = "ring", default_value = "10m", value_parser = period::parse_duration)]
@@ -173,6 +177,7 @@ impl Build {
         let reference = match (&self.ring, &self.table) {
             (Some(ring), _) => self.of_ring(ring)?,
             (None, Some(table)) => self.of_table(table)?,
+            (None, None) if !self.reports.is_empty() => self.of_reports()?,
             (None, None) => self.of_arrays()?,
         };
         save(&reference, &self.output)
@@ -213,6 +218,11 @@ impl Build {
         };
         let shutdown = Shutdown::on_signals()?;
         Ok(source::watch(&source::find(ring, &self.dir)?, &watching, || shutdown.requested())?)
+    }
+
+    fn of_reports(&self) -> Result<Reference, SourceError> {
+        let Names { model, version, threshold, .. } = self.names()?;
+        source::of_reports(&self.reports, &ReportsOf { model, version, threshold })
     }
 
     fn of_table(&self, path: &Path) -> Result<Reference, SourceError> {

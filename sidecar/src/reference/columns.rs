@@ -53,9 +53,21 @@ impl Column {
         Column { name: name.to_owned(), moment: *moment, shape: Shape::Numerical(shape) }
     }
 
+    /// `shares`: values in any order with the share of all at each, interpolated; `sampled` values are what they were taken from.
+    pub fn interpolated(name: &str, moment: &Moment, shares: Vec<(f64, f64)>, sampled: u64) -> Column {
+        let steps = Steps::of_shares(shares);
+        let edges = edges(&steps.points(), moment.min, moment.max);
+        let shape = Numerical { counts: spread_over(&steps, &edges, sampled), edges, steps };
+        Column { name: name.to_owned(), moment: *moment, shape: Shape::Numerical(shape) }
+    }
+
+    /// Of a categorical feature.
+    pub fn counted(name: &str, moment: &Moment, counts: Categorical) -> Column {
+        Column { name: name.to_owned(), moment: *moment, shape: Shape::Categorical(counts) }
+    }
+
     pub(super) fn categorical(name: &str, moment: &Moment, categories: &Categories) -> Column {
-        let shape = Categorical { values: categories.iter().collect(), other: categories.other() };
-        Column { name: name.to_owned(), moment: *moment, shape: Shape::Categorical(shape) }
+        Column::counted(name, moment, Categorical { values: categories.iter().collect(), other: categories.other() })
     }
 
     /// Empty for a categorical column, and for one without values.
@@ -136,6 +148,19 @@ pub(super) fn counts(ascending: &[f64], edges: &[f64]) -> Vec<u64> {
     let below = edges.iter().map(|edge| ascending.partition_point(|x| x <= edge) as u64);
     let ends: Vec<u64> = below.chain([ascending.len() as u64]).collect();
     (0..ends.len()).map(|bin| ends[bin] - if bin == 0 { 0 } else { ends[bin - 1] }).collect()
+}
+
+/// About how many of a sample of `all` values lie in each bin. The sums below the edges are within half a step, and half a value.
+pub(super) fn spread_over(steps: &Steps, edges: &[f64], all: u64) -> Vec<u64> {
+    let points = steps.points();
+    let share = 1.0 / points.len().max(1) as f64;
+    let (mut seen, mut below) = (0, 0);
+    let in_bin = |count: u64| {
+        seen += count;
+        let end = (seen as f64 * share * all as f64).round() as u64;
+        end - std::mem::replace(&mut below, end)
+    };
+    counts(&points, edges).into_iter().map(in_bin).collect()
 }
 
 #[cfg(test)]

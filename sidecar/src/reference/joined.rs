@@ -1,6 +1,6 @@
 //! One column out of the same column of several references.
 
-use super::columns::{Categorical, Column, Numerical, Shape, counts, edges};
+use super::columns::{Categorical, Column, Numerical, Shape, edges, spread_over};
 use crate::stats::{MOST_CATEGORIES, Moment, Steps};
 
 impl Column {
@@ -15,6 +15,13 @@ impl Column {
             false => (Shape::Categorical(joined_categorical(&categorical)), true),
         };
         (Column { name: parts[0].name.clone(), moment, shape }, exact)
+    }
+}
+
+impl Categorical {
+    /// Of both.
+    pub fn joined(&self, other: &Categorical) -> Categorical {
+        joined_categorical(&[self, other])
     }
 }
 
@@ -41,19 +48,6 @@ impl Part<'_> {
     fn thinned(&self, count: u64, rate: f64) -> u64 {
         if self.rate() == rate { count } else { (count as f64 * (rate / self.rate())).round() as u64 }
     }
-
-    /// About how many of its sample lie in each bin, from its steps.
-    fn spread_over(&self, edges: &[f64], rate: f64) -> Vec<u64> {
-        let points = self.of.steps.points();
-        let all = self.thinned(self.sampled, rate);
-        let share = 1.0 / points.len().max(1) as f64;
-        let mut below = 0;
-        let ends = counts(&points, edges).into_iter().scan(0, |sum, count| {
-            *sum += count;
-            Some((*sum as f64 * share * all as f64).round() as u64)
-        });
-        ends.map(|end| end - std::mem::replace(&mut below, end)).collect()
-    }
 }
 
 /// Equal bins and equal steps stay as they are; others are those of the mixture.
@@ -71,7 +65,7 @@ fn joined_numerical(parts: &[Part], whole: &Moment) -> (Shape, bool) {
     let edges = if same_edges { first.of.edges.clone() } else { edges(&steps.points(), whole.min, whole.max) };
     let of_part = |part: &Part| match same_edges {
         true => part.of.counts.iter().map(|&count| part.thinned(count, rate)).collect(),
-        false => part.spread_over(&edges, rate),
+        false => spread_over(&part.of.steps, &edges, part.thinned(part.sampled, rate)),
     };
     let mut counts = vec![0; if edges.is_empty() { 0 } else { edges.len() + 1 }];
     for part in parts {
@@ -97,6 +91,7 @@ fn joined_categorical(parts: &[&Categorical]) -> Categorical {
 
 #[cfg(test)]
 mod tests {
+    use super::super::columns::counts;
     use super::*;
     use crate::stats::{Categories, Columns, MOST_STEPS, Moments};
     use ndarray::ArrayView2;

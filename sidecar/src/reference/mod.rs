@@ -55,7 +55,44 @@ pub struct Reference {
     pub bands: Vec<Band>,
 }
 
+/// What is known of a model whose rows nobody has.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "as in a Reference")]
+pub struct Interpolated {
+    pub rows: u64,
+    pub predicted: Vec<(String, u64)>,
+    pub actual: Vec<(String, u64)>,
+    pub probabilities: Vec<Column>,
+    pub confidence: Option<Column>,
+    pub margin: Option<Column>,
+    pub entropy: Option<Column>,
+    pub features: Vec<Column>,
+}
+
 impl Reference {
+    /// Of numbers that others have told. `None` if they contradict each other.
+    pub fn interpolated(spec: &Spec, told: Interpolated) -> Option<Reference> {
+        let mut reference = Reference {
+            id: 0,
+            model: spec.model.clone(),
+            version: spec.version.clone(),
+            regression: spec.regression,
+            threshold: spec.threshold,
+            rows: told.rows,
+            predicted: told.predicted,
+            actual: told.actual,
+            probabilities: told.probabilities,
+            confidence: told.confidence,
+            margin: told.margin,
+            entropy: told.entropy,
+            features: told.features,
+            exact: false,
+            bands: Vec::new(),
+        };
+        reference.id = reference.checksum();
+        reference.is_sound().then_some(reference)
+    }
+
     /// Freezes a profile. Bins and steps are those of its sample, moments are over every row.
     pub fn of(profile: &Profile) -> Reference {
         let spec = &profile.spec;

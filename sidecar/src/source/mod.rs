@@ -8,15 +8,19 @@ mod bands;
 mod batch;
 mod build;
 mod chunks;
+mod gathered;
 mod live;
 mod npy;
+mod reports;
 mod spec;
 mod table;
+mod told;
 
 pub use arrays::{ArrayFiles, Arrays};
 pub use batch::{Batch, BatchLabels, Values};
 pub use build::{DEFAULT_PERIODS, DEFAULT_SAMPLE_ROWS, Extent, Source, build};
 pub use live::{Watching, find, watch};
+pub use reports::{ReportsOf, of_reports};
 pub use spec::Names;
 pub use table::{Table, TableColumns};
 

@@ -43,7 +43,8 @@ impl Default for Moment {
 }
 
 impl Moment {
-    const NONE: Moment =
+    /// Of no value.
+    pub const NONE: Moment =
         Moment { n: 0, nan: 0, inf: 0, zero: 0, mean: 0.0, m2: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
 
     /// Of one finite value.

@@ -1,0 +1,318 @@
+//! The sidecar's own report files: what a model was like over periods whose rows nobody has any more.
+//!
+//! Moments and counts are those of all rows. Distributions are interpolated between the quantiles of each period.
+
+use super::SourceError;
+use super::bands::Numbers;
+use super::build::MOST_BYTES;
+use super::gathered::Gathered;
+use super::told::Told;
+use crate::profile::Spec;
+use crate::reference::Reference;
+use serde::Deserialize as _;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use tracing::info;
+
+/// What a period takes for each column until all are read: quantiles, counts, numbers for the bands.
+const BYTES_A_COLUMN: u64 = 128;
+
+/// Which reports count, and what they do not say.
+#[derive(Clone, Debug)]
+pub struct ReportsOf {
+    /// The model's name.
+    pub model: String,
+    /// Of this version; empty: of the only one there is, and the reference is of any.
+    pub version: String,
+    /// Two classes: class 1 was predicted when p₁ exceeded it.
+    pub threshold: f64,
+}
+
+/// Lines that are not used.
+#[derive(Debug, Default)]
+struct Skipped {
+    other_models: u64,
+    other_versions: u64,
+    partial: u64,
+    empty: u64,
+    unfinished: u64,
+}
+
+struct Reading<'a> {
+    of: &'a ReportsOf,
+    versions: BTreeSet<String>,
+    gathered: Option<Gathered>,
+    numbers: Numbers,
+    used: u64,
+    skipped: Skipped,
+}
+
+/// Of report files in the order of their periods.
+pub fn of_reports(files: &[PathBuf], of: &ReportsOf) -> Result<Reference, SourceError> {
+    let (gathered, numbers, skipped) = (None, Numbers::default(), Skipped::default());
+    let mut reading = Reading { of, versions: BTreeSet::new(), gathered, numbers, used: 0, skipped };
+    files.iter().try_for_each(|file| reading.file(file))?;
+    let Skipped { other_models, other_versions, partial, empty, unfinished } = reading.skipped;
+    info!(used = reading.used, partial, other_versions, other_models, empty, unfinished, "reports read");
+    let Some(gathered) = reading.gathered else {
+        let why = format!(
+            "no whole period with rows of the model {:?}, version {:?}, is in these reports",
+            of.model, of.version
+        );
+        return Err(SourceError::Options(why));
+    };
+    let unsound = || SourceError::Options("the reports contradict themselves: they were not written by mlwatch".into());
+    let spec = Spec { version: of.version.clone(), threshold: of.threshold, ..gathered.spec() };
+    let reference = Reference::interpolated(&spec, gathered.columns()).ok_or_else(unsound)?;
+    Ok(reference.with_bands(reading.numbers.bands()))
+}
+
+impl Reading<'_> {
+    fn file(&mut self, path: &Path) -> Result<(), SourceError> {
+        let file = File::open(path).map_err(|why| SourceError::input(path, why))?;
+        let (mut reader, mut line, mut number) = (BufReader::new(file), Vec::new(), 0u64);
+        while reader.read_until(b'\n', &mut line).map_err(|why| SourceError::input(path, why))? > 0 {
+            number += 1;
+            self.line(&line)
+                .map_err(|why| SourceError::input(Path::new(&format!("{}:{number}", path.display())), why))?;
+            line.clear();
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<(), String> {
+        let report: Value = match serde_json::from_slice(line) {
+            Ok(report) => report,
+            // A sidecar is writing it, or was killed.
+            Err(_) if !line.ends_with(b"\n") => {
+                self.skipped.unfinished += 1;
+                return Ok(());
+            }
+            Err(why) => return Err(format!("it is no report: {why}")),
+        };
+        let told = Told::deserialize(&report).map_err(|why| format!("it is no report: {why}"))?;
+        if self.is_wanted(&told)? {
+            self.add(told)?;
+            self.numbers.add(&report);
+            self.used += 1;
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&mut self, told: &Told) -> Result<bool, String> {
+        let skipped = &mut self.skipped;
+        let counter = match told {
+            _ if told.model != self.of.model => &mut skipped.other_models,
+            _ if !self.of.version.is_empty() && told.version != self.of.version => &mut skipped.other_versions,
+            _ if told.partial => &mut skipped.partial,
+            _ if told.rows.0 == 0 => &mut skipped.empty,
+            _ => {
+                self.versions.insert(told.version.clone());
+                let [one, other, ..] = self.versions.iter().collect::<Vec<_>>()[..] else { return Ok(true) };
+                return Err(format!(
+                    "there are reports of the versions {one:?} and {other:?}: say of which with --version"
+                ));
+            }
+        };
+        *counter += 1;
+        Ok(false)
+    }
+
+    fn add(&mut self, told: Told) -> Result<(), String> {
+        let known = match self.gathered.take() {
+            Some(known) => known,
+            None => Gathered::like(&told),
+        };
+        let bytes = (self.used + 1).saturating_mul(known.count()).saturating_mul(BYTES_A_COLUMN);
+        if bytes > MOST_BYTES {
+            return Err(format!(
+                "so many reports take more than {MOST_BYTES} bytes: name fewer, and merge the references"
+            ));
+        }
+        self.gathered = Some(known.with(told)?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::period::Period;
+    use crate::profile::{Feature, Labels, Profile, Rows};
+    use crate::reference::Column;
+    use crate::report::Report;
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::sync::Arc;
+
+    fn spec() -> Spec {
+        let feature = |name: &str, categorical| Feature { name: name.into(), categorical };
+        Spec {
+            model: "m".into(),
+            version: "7".into(),
+            threshold: 0.5,
+            classes: ["a", "b"].map(String::from).to_vec(),
+            features: vec![feature("x", false), feature("plan", true)],
+            ..Spec::default()
+        }
+    }
+
+    fn add(profile: &mut Profile, rows: &[(f64, i32)]) {
+        for (x, label) in rows {
+            let p = (x / 10.0).fract().abs();
+            profile.update(&Rows {
+                count: 1,
+                probabilities: Some(Columns::F64(ArrayView2::from_shape((1, 2), &[1.0 - p, p]).unwrap())),
+                features: Some(Columns::F64(ArrayView2::from_shape((1, 2), &[*x, f64::from(*label)]).unwrap())),
+                labels: Some(Labels::Classes(&[*label])),
+                ..Rows::default()
+            });
+        }
+    }
+
+    fn profile(spec: Spec, rows: &[(f64, i32)]) -> Profile {
+        let mut profile = Profile::new(Arc::new(spec), 1 << 14, 1);
+        add(&mut profile, rows);
+        profile
+    }
+
+    fn line(profile: &Profile, partial: bool) -> String {
+        let report =
+            Report::of(Period { start_ns: 0, end_ns: 1, partial }, profile, crate::ring::wire::DROP_REASON_NAMES);
+        serde_json::to_string(&report).unwrap() + "\n"
+    }
+
+    fn read(text: impl AsRef<[u8]>, version: &str) -> Result<Reference, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics-1.jsonl");
+        fs::write(&path, text).unwrap();
+        let of = ReportsOf { model: "m".into(), version: version.into(), threshold: 0.5 };
+        of_reports(&[path], &of).map_err(|why| why.to_string().replace(dir.path().to_str().unwrap(), ""))
+    }
+
+    fn noise(i: usize) -> f64 {
+        (i as f64 * 0.754_877_666).fract()
+    }
+
+    #[test]
+    fn of_many_periods_the_distribution_is_near_that_of_all_rows() {
+        // Exponential, and its scale goes up and down.
+        let rows: Vec<(f64, i32)> =
+            (0..20_000).map(|i| (-noise(i).max(1e-9).ln() * (1.0 + (i / 1000 % 3) as f64), (i % 2) as i32)).collect();
+        let text: String = rows.chunks(1000).map(|rows| line(&profile(spec(), rows), false)).collect();
+        let reference = read(&text, "").unwrap();
+        let mut all: Vec<f64> = rows.iter().map(|(x, _)| *x).collect();
+        all.sort_by(f64::total_cmp);
+        let numerical = reference.features[0].as_numerical().unwrap();
+        let ks = numerical.steps.distance(&all).unwrap().ks;
+        assert!(ks < 0.03, "{ks}");
+        for (tenth, edge) in (1..10).zip(&numerical.edges[1..]) {
+            let share = all.partition_point(|x| x <= edge) as f64 / all.len() as f64;
+            assert!((share - f64::from(tenth) / 10.0).abs() < 0.03, "{tenth} {share}");
+        }
+        assert_eq!(numerical.counts.iter().sum::<u64>(), 20_000);
+        assert_eq!(reference.band("features.x.mean").unwrap().n, 20);
+        assert!(!reference.exact && reference.version.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_a_whole_period_of_the_model_and_version_is_skipped() {
+        let rows = [(1.0, 0), (2.0, 1)];
+        let whole = line(&profile(spec(), &rows), false);
+        let others = [
+            line(&profile(spec(), &[(9.0, 0)]), true),
+            line(&profile(spec(), &[]), false),
+            line(&profile(Spec { model: "n".into(), ..spec() }, &[(9.0, 0)]), false),
+            line(&profile(Spec { version: "8".into(), ..spec() }, &[(9.0, 0)]), false),
+            whole.clone(),
+            whole[..100].to_owned(),
+        ];
+        let reference = read(&others.concat(), "7").unwrap();
+        assert_eq!((reference.rows, reference.features[0].moment.max, reference.version.as_str()), (2, 2.0, "7"));
+        assert!(read(&others[..5].concat(), "").unwrap_err().contains("versions \"7\" and \"8\""));
+        assert!(read(&others[0], "").unwrap_err().contains("no whole period"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_file_and_line() {
+        let whole = line(&profile(spec(), &[(1.0, 0)]), false);
+        let second = |text: &str| read(&format!("{whole}{text}"), "").unwrap_err();
+        let says = |text: &str, what: &str| {
+            let why = second(text);
+            assert!(why.starts_with("/metrics-1.jsonl:2: ") && why.contains(what), "{why}");
+        };
+        says("{]\n", "no report");
+        says("{}\n", "missing field");
+        says(&whole.replace("report/1", "report/2"), "mlwatch.report/2");
+        says(&whole.replace(r#""rows":1"#, r#""rows":18446744073709551615"#), "2^53");
+        says(&whole.replace(r#""count":1"#, r#""count":-1"#), "no report");
+        says(&whole.replace(r#""name":"x""#, r#""name":"y""#), "other columns");
+        says(
+            &line(&profile(Spec { classes: vec!["a".into()], ..spec() }, &[]), false)
+                .replace(r#""rows":0"#, r#""rows":5"#),
+            "other columns",
+        );
+        says(&whole.replace(r#""mean":1.0"#, r#""mean":null"#), "\"x\" has values and no mean");
+    }
+
+    #[test]
+    fn a_regression_has_outputs_and_no_classes() {
+        let spec = Spec { regression: true, classes: vec!["price".into()], features: vec![], ..spec() };
+        let whole = |values: &[f64]| {
+            let mut profile = Profile::new(Arc::new(spec.clone()), 100, 1);
+            let probabilities = Some(Columns::F64(ArrayView2::from_shape((values.len(), 1), values).unwrap()));
+            profile.update(&Rows { count: values.len(), probabilities, ..Rows::default() });
+            line(&profile, false)
+        };
+        let reference = read(&(whole(&[1.0, 2.0]) + &whole(&[6.0])), "").unwrap();
+        let moment = &reference.probabilities[0].moment;
+        assert_eq!((moment.n, moment.mean, moment.m2), (3, 3.0, 14.0));
+        assert!(reference.regression && reference.predicted.is_empty() && reference.confidence.is_none());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn a_changed_byte_is_an_error_or_makes_a_sound_reference(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), prop_oneof![b'0'..=b'9', any::<u8>()]), 1..4),
+        ) {
+            let whole = line(&profile(spec(), &[(1.0, 0), (2.0, 1), (7.5, 1)]), false);
+            let mut changed = whole.clone().into_bytes();
+            for (at, byte) in changes {
+                let at = at.index(changed.len());
+                changed[at] = byte;
+            }
+            if let Ok(reference) = read([whole.as_bytes(), &changed].concat(), "") {
+                prop_assert!(Reference::from_bytes(&reference.to_bytes()).is_ok());
+            }
+        }
+
+        #[test]
+        fn moments_and_counts_are_those_of_all_rows(
+            periods in proptest::collection::vec(
+                proptest::collection::vec((prop_oneof![(-9..9i32).prop_map(f64::from), Just(f64::NAN)], 0..2), 1..60), 1..6),
+        ) {
+            let text: String = periods.iter().map(|rows| line(&profile(spec(), rows), false)).collect();
+            let (got, want) = (read(&text, "").unwrap(), Reference::of(&profile(spec(), &periods.concat())));
+            prop_assert_eq!((got.rows, &got.predicted, &got.actual), (want.rows, &want.predicted, &want.actual));
+            let columns = |r: &Reference| -> Vec<Column> {
+                r.confidence.iter().chain(&r.margin).chain(&r.entropy).chain(&r.probabilities).chain(&r.features).cloned().collect()
+            };
+            for (a, b) in columns(&got).iter().zip(&columns(&want)) {
+                prop_assert_eq!((&a.name, a.moment.n, a.moment.nan, a.as_categorical()), (&b.name, b.moment.n, b.moment.nan, b.as_categorical()));
+                prop_assert!((a.moment.mean - b.moment.mean).abs() < 1e-9);
+                prop_assert!((a.moment.m2 - b.moment.m2).abs() < 1e-9 * (1.0 + b.moment.m2));
+                prop_assert_eq!((a.moment.min, a.moment.max), (b.moment.min, b.moment.max));
+                let sum = |c: &Column| c.as_numerical().map(|of| of.counts.iter().sum::<u64>());
+                prop_assert_eq!(sum(a), sum(b));
+                prop_assert_eq!(a.edges().first().zip(a.edges().last()), b.edges().first().zip(b.edges().last()));
+            }
+        }
+    }
+}
