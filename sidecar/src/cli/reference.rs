@@ -3,7 +3,7 @@
 use crate::period;
 use crate::reference::{FileError, MergeError, Mismatch, Reference};
 use crate::shutdown::Shutdown;
-use crate::source::{self, ArrayFiles, Arrays, Names, ReportsOf, SourceError, Table, TableColumns, Watching};
+use crate::source::{self, ArrayFiles, Arrays, Names, OpenTable, ReportsOf, SourceError, TableColumns, Watching};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ pub struct Build {
     /// A class index per row, -1 where it is not known, or a flag per row and class [default name: y or labels]
     #[arg(long, requires = "proba")]
     labels: Option<PathBuf>,
-    /// A CSV file with a header line, instead of arrays
+    /// A CSV file with a header line, or a .parquet file, instead of arrays
     #[arg(long, conflicts_with_all = ["features", "proba", "labels", "feature_names"])]
     table: Option<PathBuf>,
     /// Its features, names or patterns such as pixel_* [default: all that are nothing else]
@@ -232,9 +232,9 @@ impl Build {
             label: self.label_column.clone(),
         };
         let names = self.names()?;
-        let mut table = Table::open(path, &columns, names.classes.as_deref(), self.is_regression())?;
-        let (classes, features) = (Some(table.class_names()), Some(table.feature_names()));
-        self.build(&mut table, Names { classes, features, ..names })
+        let table = source::open_table(path, &columns, names.classes.as_deref(), self.is_regression())?;
+        let OpenTable { mut source, class_names, feature_names } = table;
+        self.build(&mut *source, Names { classes: Some(class_names), features: Some(feature_names), ..names })
     }
 
     fn build(&self, source: &mut dyn source::Source, names: Names) -> Result<Reference, SourceError> {

@@ -7,10 +7,13 @@ mod arrays;
 mod bands;
 mod batch;
 mod build;
+mod chosen;
 mod chunks;
 mod gathered;
 mod live;
 mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod reports;
 mod spec;
 mod table;
@@ -19,10 +22,11 @@ mod told;
 pub use arrays::{ArrayFiles, Arrays};
 pub use batch::{Batch, BatchLabels, Values};
 pub use build::{DEFAULT_PERIODS, DEFAULT_SAMPLE_ROWS, Extent, Source, build};
+pub use chosen::TableColumns;
 pub use live::{Watching, find, watch};
 pub use reports::{ReportsOf, of_reports};
 pub use spec::Names;
-pub use table::{Table, TableColumns};
+pub use table::{OpenTable, open_table};
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

@@ -4,8 +4,8 @@ use super::SourceError;
 use super::arrays::class_index;
 use super::batch::{Batch, BatchLabels, Values};
 use super::build::{Extent, Source};
+use super::chosen::{Chosen, TableColumns};
 use super::spec::listed;
-use crate::wildcard;
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use std::fs::File;
 use std::ops::Range;
@@ -14,15 +14,44 @@ use std::path::{Path, PathBuf};
 /// What stands for a missing value, besides nothing at all.
 const MISSING: [&str; 6] = ["NA", "N/A", "NaN", "nan", "null", "NULL"];
 
-/// Columns by name, or by names with `*` and `?`.
-#[derive(Clone, Debug, Default)]
-pub struct TableColumns {
-    /// Empty: all that are nothing else.
-    pub features: Vec<String>,
-    /// In the order of the classes.
-    pub probabilities: Vec<String>,
-    /// Holds class indices, or names of classes.
-    pub label: Option<String>,
+/// A table, whatever its format.
+pub struct OpenTable {
+    /// Its rows.
+    pub source: Box<dyn Source>,
+    /// As the table calls them, unless they were told.
+    pub class_names: Vec<String>,
+    /// As the table calls them.
+    pub feature_names: Vec<String>,
+}
+
+/// `.parquet`, or else CSV.
+pub fn open_table(
+    path: &Path,
+    columns: &TableColumns,
+    classes: Option<&[String]>,
+    regression: bool,
+) -> Result<OpenTable, SourceError> {
+    let named = |source, chosen: &Chosen| OpenTable {
+        source,
+        class_names: chosen.class_names.clone(),
+        feature_names: chosen.feature_names(),
+    };
+    if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("parquet")) {
+        #[cfg(feature = "parquet")]
+        {
+            let file = super::parquet::ParquetFile::open(path, columns, classes, regression)?;
+            let chosen = file.chosen().clone();
+            return Ok(named(Box::new(file), &chosen));
+        }
+        #[cfg(not(feature = "parquet"))]
+        {
+            let why = "this mlwatch was built without the cargo feature parquet: build it with that, or write the table as CSV, or its columns as arrays with numpy.save";
+            return Err(SourceError::input(path, why));
+        }
+    }
+    let table = Table::open(path, columns, classes, regression)?;
+    let chosen = table.chosen().clone();
+    Ok(named(Box::new(table), &chosen))
 }
 
 /// A source of rows.
@@ -30,12 +59,8 @@ pub struct TableColumns {
 pub struct Table {
     path: PathBuf,
     reader: Reader<File>,
-    header: Vec<String>,
     rows: usize,
-    features: Vec<usize>,
-    probabilities: Vec<usize>,
-    label: Option<usize>,
-    class_names: Vec<String>,
+    chosen: Chosen,
     regression: bool,
 }
 
@@ -47,47 +72,18 @@ impl Table {
         classes: Option<&[String]>,
         regression: bool,
     ) -> Result<Table, SourceError> {
-        if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("parquet")) {
-            let why = "Parquet is not read: write it as CSV, or its columns as arrays with numpy.save";
-            return Err(SourceError::input(path, why));
-        }
         let mut reader = open(path)?;
         let header = reader.headers().map_err(|why| SourceError::input(path, why))?;
         let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
-        let probabilities = places(path, &header, &columns.probabilities)?;
-        let label = places(path, &header, columns.label.as_slice())?.first().copied();
-        let features = match columns.features.as_slice() {
-            [] => (0..header.len()).filter(|at| !probabilities.contains(at) && label != Some(*at)).collect(),
-            names => places(path, &header, names)?,
-        };
-        if label.is_some() && probabilities.is_empty() {
-            return Err(SourceError::Options("labels are compared with predictions: give --proba-columns too".into()));
-        }
-        let named = || probabilities.iter().map(|&at| header[at].clone()).collect();
-        let class_names = classes.map_or_else(named, <[String]>::to_vec);
+        let chosen = Chosen::of(path, header, columns, classes)?;
         let rows = count(path, &mut reader)?;
         let reader = open(path)?;
-        Ok(Table {
-            path: path.to_owned(),
-            reader,
-            header,
-            rows,
-            features,
-            probabilities,
-            label,
-            class_names,
-            regression,
-        })
+        Ok(Table { path: path.to_owned(), reader, rows, chosen, regression })
     }
 
-    /// As the table calls them.
-    pub fn feature_names(&self) -> Vec<String> {
-        self.features.iter().map(|&at| self.header[at].clone()).collect()
-    }
-
-    /// As the table calls them, unless they were told.
-    pub fn class_names(&self) -> Vec<String> {
-        self.class_names.clone()
+    /// What its columns are.
+    pub fn chosen(&self) -> &Chosen {
+        &self.chosen
     }
 
     fn number(&self, record: &ByteRecord, column: usize) -> Result<f64, SourceError> {
@@ -104,23 +100,23 @@ impl Table {
 
     fn label(&self, record: &ByteRecord, column: usize) -> Result<i32, SourceError> {
         let text = String::from_utf8_lossy(&record[column]);
-        if let Some(class) = self.class_names.iter().position(|name| name == text.trim()) {
+        if let Some(class) = self.chosen.class_names.iter().position(|name| name == text.trim()) {
             return Ok(class as i32);
         }
         let number = match text.trim() {
             "" => Ok(f64::NAN),
             text if MISSING.contains(&text) => Ok(f64::NAN),
-            text => text
-                .parse()
-                .map_err(|_| format!("{text:?} is neither a class ({}) nor an index", listed(&self.class_names))),
+            text => text.parse().map_err(|_| {
+                format!("{text:?} is neither a class ({}) nor an index", listed(&self.chosen.class_names))
+            }),
         };
-        let index = number.and_then(|number| class_index(number, self.class_names.len()));
+        let index = number.and_then(|number| class_index(number, self.chosen.class_names.len()));
         index.map_err(|why| self.wrong(record, column, why))
     }
 
     fn wrong(&self, record: &ByteRecord, column: usize, why: String) -> SourceError {
         let line = record.position().map_or(0, csv::Position::line);
-        SourceError::input(&self.path, format!("line {line}, column {}: {why}", self.header[column]))
+        SourceError::input(&self.path, format!("line {line}, column {}: {why}", self.chosen.header[column]))
     }
 }
 
@@ -136,26 +132,9 @@ fn count(path: &Path, reader: &mut Reader<File>) -> Result<usize, SourceError> {
     Ok(rows)
 }
 
-/// Where the columns are; a pattern stands for its columns in the table's order.
-fn places(path: &Path, header: &[String], patterns: &[String]) -> Result<Vec<usize>, SourceError> {
-    let mut places = Vec::new();
-    for pattern in patterns {
-        let found = header.iter().enumerate().filter(|(_, name)| match wildcard::is_wild(pattern) {
-            true => wildcard::matches(pattern, name),
-            false => *name == pattern,
-        });
-        let found: Vec<usize> = found.map(|(at, _)| at).collect();
-        if found.is_empty() {
-            return Err(SourceError::input(path, format!("it has no column {pattern}, only {}", listed(header))));
-        }
-        places.extend(found.into_iter().filter(|at| !places.contains(at)).collect::<Vec<_>>());
-    }
-    Ok(places)
-}
-
 impl Source for Table {
     fn extent(&self) -> Extent {
-        Extent { rows: self.rows, classes: self.probabilities.len(), features: self.features.len() }
+        Extent { rows: self.rows, classes: self.chosen.probabilities.len(), features: self.chosen.features.len() }
     }
 
     fn read(&mut self, rows: Range<usize>) -> Result<Batch, SourceError> {
@@ -165,13 +144,13 @@ impl Source for Table {
         while count < rows.len()
             && self.reader.read_byte_record(&mut record).map_err(|why| SourceError::input(&self.path, why))?
         {
-            for &column in &self.probabilities {
+            for &column in &self.chosen.probabilities {
                 probabilities.push(self.number(&record, column)?);
             }
-            for &column in &self.features {
+            for &column in &self.chosen.features {
                 features.push(self.number(&record, column)?);
             }
-            if let (Some(column), false) = (self.label, self.regression) {
+            if let (Some(column), false) = (self.chosen.label, self.regression) {
                 labels.push(self.label(&record, column)?);
             }
             count += 1;
