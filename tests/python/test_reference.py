@@ -184,7 +184,8 @@ def test_a_merged_reference_has_numpys_numbers_of_all_rows(mlwatch_bin, tmp_path
         mlwatch.Reference.fit(*arrays, model="m", feature_names=NAMES, categorical=["plan"]).save(part)
     assert merge(mlwatch_bin, tmp_path / "all", *parts).returncode == 0
     assert merge(mlwatch_bin, tmp_path / "turned", *parts[::-1]).returncode == 0
-    assert (tmp_path / "all").read_bytes() == (tmp_path / "turned").read_bytes()
+    mlwatch.Reference.merge(*parts).save(tmp_path / "python")
+    assert (tmp_path / "all").read_bytes() == (tmp_path / "turned").read_bytes() == (tmp_path / "python").read_bytes()
     x, proba, y = (np.concatenate(arrays) for arrays in zip(*data_of, strict=True))
     shown = show(mlwatch_bin, tmp_path / "all")
     assert (shown["rows"], shown["exact"]) == (len(x), False)
@@ -212,7 +213,21 @@ def test_what_cannot_be_merged_is_named_with_its_file(mlwatch_bin, tmp_path):
     mlwatch.Reference.fit(x, proba, model="m", categorical=["feat_3"]).save(tmp_path / "b")
     done = merge(mlwatch_bin, tmp_path / "c", tmp_path / "a", tmp_path / "b")
     assert done.returncode == 78 and f"{tmp_path / 'b'}: \"feat_3\" is categorical" in done.stderr
+    with pytest.raises(ValueError, match='b: "feat_3" is categorical'):
+        mlwatch.Reference.merge(tmp_path / "a", tmp_path / "b").save(tmp_path / "c")
     assert not (tmp_path / "c").exists()
+
+
+def test_versions_merge_into_the_one_that_is_named(mlwatch_bin, tmp_path):
+    x, proba, _ = data()
+    for version in "78":
+        mlwatch.Reference.fit(x, proba, model="m", version=version).save(tmp_path / version)
+    with pytest.raises(ValueError, match="--version"):
+        mlwatch.Reference.merge(tmp_path / "7", tmp_path / "8").save(tmp_path / "all")
+    mlwatch.Reference.merge(tmp_path / "7", tmp_path / "8", version="").save(tmp_path / "all")
+    assert show(mlwatch_bin, tmp_path / "all")["version"] == ""
+    with pytest.raises(ValueError, match="nothing to merge"):
+        mlwatch.Reference.merge()
 
 
 def test_reports_of_a_real_sidecar_become_a_reference(watch, run_sidecar, mlwatch_bin, tmp_path):
@@ -230,6 +245,10 @@ def test_reports_of_a_real_sidecar_become_a_reference(watch, run_sidecar, mlwatc
     files = sorted(sidecar.output.glob("metrics-*.jsonl"))
     done = build(mlwatch_bin, tmp_path / "m", "--model", "m", "--reports", *files)
     assert done.returncode == 0 and f"used={len(whole())}" in re.sub(r"\x1b\[[0-9;]*m", "", done.stderr), done.stderr
+    mlwatch.Reference.from_reports(files, model="m").save(tmp_path / "python")
+    assert (tmp_path / "m").read_bytes() == (tmp_path / "python").read_bytes()
+    with pytest.raises(ValueError, match="no whole period"):
+        mlwatch.Reference.from_reports(files[0], model="n").save(tmp_path / "n")
     shown = show(mlwatch_bin, tmp_path / "m")
     assert (shown["rows"], shown["exact"], shown["version"]) == (sum(report["rows"] for report in whole()), False, "")
     for key, told in {"predicted": "predictions", "actual": "labels"}.items():

@@ -61,6 +61,14 @@ def _packed(rows):
     return memoryview(flat).cast("B").cast("d", [len(rows), width]) if width else memoryview(b"")
 
 
+def _paths(given):
+    one = isinstance(given, str | os.PathLike)
+    paths = [os.fspath(path) for path in ([given] if one else given)]
+    if not paths:
+        raise ValueError("there are no reports: give the paths of metrics-*.jsonl files")
+    return paths
+
+
 def _write_npy(path, name, value):
     view, descr = _view(name, value)
     shape = ", ".join(map(str, view.shape)) + ("," if view.ndim == 1 else "")
@@ -77,8 +85,8 @@ class Reference:
     The file goes into the directory that the sidecar's ``--reference`` names.
     """
 
-    def __init__(self, arrays, options, names):
-        self._arrays, self._options, self._names = arrays, options, names
+    def __init__(self, command, arrays, options, names, files=()):
+        self._command, self._arrays, self._options, self._names, self._files = command, arrays, options, names, files
 
     @classmethod
     def fit(
@@ -105,13 +113,29 @@ class Reference:
         arrays = {"features": X, "proba": proba, "labels": y}
         options = {"model": model, "version": version, "task": task, "threshold": repr(float(threshold))}
         names = {"feature-names": feature_names, "class-names": class_names, "categorical": list(categorical) or None}
-        return cls({what: array for what, array in arrays.items() if array is not None}, options, names)
+        return cls("build", {what: array for what, array in arrays.items() if array is not None}, options, names)
+
+    @classmethod
+    def from_reports(cls, reports, *, model, version="", threshold=0.5):
+        """Of the sidecar's report files (``metrics-*.jsonl``), a path or several: moments and counts are those of all rows of the
+        whole periods in them, distributions are interpolated. With a version only its periods count."""
+        options = {"model": model, "version": version, "threshold": repr(float(threshold))}
+        return cls("build", {}, options, {}, [f"--reports={path}" for path in _paths(reports)])
+
+    @classmethod
+    def merge(cls, *references, version=None):
+        """Of the files of references of one model, in any order: as if it had been made from all their rows. Those of several
+        versions want to know of which version the merged one is, "" for any."""
+        if not references:
+            raise ValueError("there is nothing to merge: give the paths of references")
+        options = {} if version is None else {"version": version}
+        return cls("merge", {}, options, {}, ["--", *map(os.fspath, references)])
 
     def save(self, path):
-        """Writes the file. ValueError says what is wrong with the arrays or names, FileNotFoundError that there is no program."""
+        """Writes the file. ValueError says what is wrong with the arrays, names or files, FileNotFoundError that there is no program."""
         program = _program()
         with tempfile.TemporaryDirectory(prefix="mlwatch-reference-") as directory:
-            command = [program, "reference", "build", "--output", os.fspath(path)]
+            command = [program, "reference", self._command, "--output", os.fspath(path)]
             for option, value in self._options.items():
                 command += [f"--{option}={value}"]
             for what, array in self._arrays.items():
@@ -123,6 +147,7 @@ class Reference:
                     file = Path(directory, option)
                     file.write_text("".join(f"{name}\n" for name in given))
                     command += [f"--{option}", f"@{file}"]
+            command += self._files
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ | {"MLWATCH_LOG": "off"})
         if done.returncode:
             raise ValueError(done.stderr.strip().removeprefix("mlwatch: ").replace(f"{directory}/", ""))

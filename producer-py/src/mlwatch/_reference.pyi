@@ -18,4 +18,15 @@ class Reference:
         task: Literal["classification", "regression"] = "classification",
         threshold: float = 0.5,
     ) -> Self: ...
+    @classmethod
+    def from_reports(
+        cls,
+        reports: str | PathLike[str] | Iterable[str | PathLike[str]],
+        *,
+        model: str,
+        version: str = "",
+        threshold: float = 0.5,
+    ) -> Self: ...
+    @classmethod
+    def merge(cls, *references: str | PathLike[str], version: str | None = None) -> Self: ...
     def save(self, path: str | PathLike[str]) -> None: ...
