@@ -144,6 +144,7 @@ impl Stream {
             period: Duration::from_secs(60),
             reservoir_rows: RESERVOIR,
             closed_before_ns: None,
+            rows_at_stake: 0,
             marks: Vec::new(),
         };
         self.checkpoint.commit(&self.store, model, [(0, &mut self.profile)].into_iter(), self.now);

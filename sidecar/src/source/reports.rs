@@ -37,6 +37,7 @@ struct Skipped {
     other_models: u64,
     other_versions: u64,
     partial: u64,
+    revised: u64,
     empty: u64,
     unfinished: u64,
 }
@@ -55,8 +56,8 @@ pub fn of_reports(files: &[PathBuf], of: &ReportsOf) -> Result<Reference, Source
     let (gathered, numbers, skipped) = (None, Numbers::default(), Skipped::default());
     let mut reading = Reading { of, versions: BTreeSet::new(), gathered, numbers, used: 0, skipped };
     files.iter().try_for_each(|file| reading.file(file))?;
-    let Skipped { other_models, other_versions, partial, empty, unfinished } = reading.skipped;
-    info!(used = reading.used, partial, other_versions, other_models, empty, unfinished, "reports read");
+    let Skipped { other_models, other_versions, partial, revised, empty, unfinished } = reading.skipped;
+    info!(used = reading.used, partial, revised, other_versions, other_models, empty, unfinished, "reports read");
     let Some(gathered) = reading.gathered else {
         let why = format!(
             "no whole period with rows of the model {:?}, version {:?}, is in these reports",
@@ -107,6 +108,8 @@ impl Reading<'_> {
         let counter = match told {
             _ if told.model != self.of.model => &mut skipped.other_models,
             _ if !self.of.version.is_empty() && told.version != self.of.version => &mut skipped.other_versions,
+            // It says nothing but what labels have changed.
+            _ if told.revision > 0 => &mut skipped.revised,
             _ if told.partial => &mut skipped.partial,
             _ if told.rows.0 == 0 => &mut skipped.empty,
             _ => {
@@ -227,6 +230,7 @@ mod tests {
         let others = [
             line(&profile(spec(), &[(9.0, 0)]), true),
             line(&profile(spec(), &[]), false),
+            whole.replace(r#""revision":0"#, r#""revision":1"#),
             line(&profile(Spec { model: "n".into(), ..spec() }, &[(9.0, 0)]), false),
             line(&profile(Spec { version: "8".into(), ..spec() }, &[(9.0, 0)]), false),
             whole.clone(),
@@ -234,7 +238,7 @@ mod tests {
         ];
         let reference = read(&others.concat(), "7").unwrap();
         assert_eq!((reference.rows, reference.features[0].moment.max, reference.version.as_str()), (2, 2.0, "7"));
-        assert!(read(&others[..5].concat(), "").unwrap_err().contains("versions \"7\" and \"8\""));
+        assert!(read(&others[..6].concat(), "").unwrap_err().contains("versions \"7\" and \"8\""));
         assert!(read(&others[0], "").unwrap_err().contains("no whole period"));
     }
 

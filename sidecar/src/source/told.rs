@@ -18,6 +18,9 @@ pub struct Told {
     pub version: String,
     pub task: Task,
     pub partial: bool,
+    /// Not in the first reports.
+    #[serde(default)]
+    pub revision: u64,
     pub rows: Count,
     pub predictions: Option<Predictions>,
     pub outputs: Option<Vec<Named>>,
