@@ -78,6 +78,7 @@ fn classes(spec: &Spec) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::Ranking;
 
     #[test]
     fn a_calibration_changes_the_chances_and_not_the_ranks() {
@@ -85,8 +86,9 @@ mod tests {
         let mut classified = Classified::default();
         classified.classes.extend([Some(1), None, Some(0)]);
         // Sure of everything, right every second time.
-        let pairs: Vec<_> = (0..400).map(|i| (f64::from(i % 10) / 10.0, i % 20 < 10)).collect();
-        let calibration = Calibration::fit(&[pairs.clone(), pairs]);
+        let mut ranking = Ranking::new();
+        (0..400).for_each(|i| ranking.add(&[f64::from(i % 10) / 10.0; 2], |_| i % 20 < 10));
+        let calibration = Calibration::fit(&ranking, 1);
         let rows = [0.1, 0.9, f64::NAN, 0.0, 0.8, 0.2];
         let view = Columns::F64(ArrayView2::from_shape((3, 2), &rows).unwrap());
         let (mut raw, mut calibrated) = (Estimates::new(&spec), Estimates::new(&spec));

@@ -1,39 +1,38 @@
-//! What a probability of the model means: a map from probabilities to shares, fitted to pairs of both.
+//! What a probability of the model means: a map from scores to shares, fitted to a histogram of both.
 //!
 //! Isotonic regression by pooling adjacent violators: Barlow, Bartholomew, Bremner, Brunk, *Statistical Inference under Order
 //! Restrictions*, 1972; Zadrozny, Elkan, *Transforming Classifier Scores into Accurate Multiclass Probability Estimates*, 2002.
 
-use super::{CalibrationError, Reliability};
-use serde::{Deserialize, Serialize};
+use super::ranking::{Bin, Ranking, SCORE_BINS, score_bin};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use std::sync::Arc;
 
-/// Knots kept of a fit. 255 steps between them: those of a finer map differ by less than sampling error.
-pub const MOST_KNOTS: usize = 256;
-/// Bins of the error that a map has to improve.
-const BINS: usize = 15;
+/// Of more rows in a bin, half go to either side without a coin: chance would move them by less than a hundredth.
+const MOST_COINS: u64 = 1 << 14;
 
-/// A map for each class, or none where the probability is taken as it is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A map for each class, or none where the probability is taken as it is. Memory: 8 KB a map.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Calibration {
-    classes: Vec<Option<Isotonic>>,
+    classes: Vec<Option<Arc<Isotonic>>>,
 }
 
-/// A non-decreasing, piecewise linear map of [0, 1] into [0, 1], constant beyond its first and last knot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A non-decreasing map of [0, 1] into [0, 1], the same for all scores of a bin.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Isotonic {
-    /// (x, y), both non-decreasing, x increasing.
-    knots: Vec<(f64, f64)>,
+    /// [`SCORE_BINS`], non-decreasing.
+    shares: Vec<f64>,
 }
-
-/// A pair of a probability and what came of it: whether the row was of the class.
-pub type Pair = (f64, bool);
 
 impl Calibration {
-    /// From each class's pairs, in any order but that in which a held-out half is every second one.
-    pub fn fit(classes: &[Vec<Pair>]) -> Calibration {
-        Calibration { classes: classes.iter().map(|pairs| Isotonic::fit_if_better(pairs)).collect() }
+    /// Of each class that was ranked. `seed` is for the coins that part its rows into a half to fit and a half to judge by.
+    pub fn fit(ranking: &Ranking, seed: u64) -> Calibration {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let fit = |bins: &[Bin]| Isotonic::fit_if_better(bins, &mut random).map(Arc::new);
+        Calibration { classes: ranking.histograms().map(fit).collect() }
     }
 
-    /// The calibrated probability of a class.
+    /// The calibrated probability of a class; `probability` is in [0, 1].
     pub fn at(&self, class: usize, probability: f64) -> f64 {
         match self.classes.get(class) {
             Some(Some(map)) => map.at(probability),
@@ -41,67 +40,91 @@ impl Calibration {
         }
     }
 
+    /// The same maps for classes in another order, each named by where its own is.
+    pub fn reordered(&self, order: impl Iterator<Item = Option<usize>>) -> Calibration {
+        Calibration { classes: order.map(|class| self.classes.get(class?)?.clone()).collect() }
+    }
+
+    /// Whether each class has a map.
+    pub fn mapped(&self) -> impl Iterator<Item = bool> + '_ {
+        self.classes.iter().map(Option::is_some)
+    }
+
     /// Whether some class has a map.
     pub fn is_any(&self) -> bool {
-        self.classes.iter().any(Option::is_some)
+        self.mapped().any(|mapped| mapped)
     }
 }
 
-/// Rows of one score, or pooled: weight, mean share, and the scores they span.
+/// Rows of one bin, or pooled: how many, their share of positives, and the bins they span.
 #[derive(Clone, Copy, Debug)]
 struct Block {
     rows: f64,
     share: f64,
-    from: f64,
-    to: f64,
+    from: usize,
+    to: usize,
 }
 
 impl Isotonic {
-    /// Least squares among the non-decreasing maps, thinned to [`MOST_KNOTS`]. `None` without pairs. Scores are finite.
-    pub fn fit(pairs: &[Pair]) -> Option<Isotonic> {
-        let knots = thinned(&knots_of(&pooled(&tied(pairs))));
-        (!knots.is_empty()).then_some(Isotonic { knots })
+    /// Least squares among the non-decreasing maps. `None` without rows.
+    fn fit(bins: &[Bin]) -> Option<Isotonic> {
+        let knots = knots_of(&pooled(&filled(bins)));
+        let shares = (0..SCORE_BINS).map(|bin| interpolated(&knots, bin as f64));
+        (!knots.is_empty()).then(|| Isotonic { shares: shares.collect() })
     }
 
-    /// The fit of all pairs, if that of the even ones lowers the expected calibration error of the odd ones.
-    pub fn fit_if_better(pairs: &[Pair]) -> Option<Isotonic> {
-        let half = |odd: usize| pairs.iter().skip(odd).step_by(2).copied();
-        let fitted = Isotonic::fit(&half(0).collect::<Vec<_>>())?;
-        let before = expected_error(half(1))?;
-        let after = expected_error(half(1).map(|(score, is)| (fitted.at(score), is)))?;
-        if after < before { Isotonic::fit(pairs) } else { None }
+    /// The fit of all rows, if that of one half of them lowers the Brier score of the other.
+    fn fit_if_better(bins: &[Bin], random: &mut impl Rng) -> Option<Isotonic> {
+        let (half, other) = parted(bins, random);
+        let fitted = Isotonic::fit(&half)?;
+        let before = squares(&other, |bin| (bin as f64 + 0.5) / SCORE_BINS as f64);
+        let after = squares(&other, |bin| fitted.shares[bin]);
+        if after < before { Isotonic::fit(bins) } else { None }
     }
 
-    /// The value at a score. NaN is taken for the first knot.
+    /// The value at a score in [0, 1].
     pub fn at(&self, score: f64) -> f64 {
-        let after = self.knots.partition_point(|knot| knot.0 <= score);
-        let Some(&(x0, y0)) = after.checked_sub(1).and_then(|before| self.knots.get(before)) else {
-            return self.knots[0].1;
-        };
-        match self.knots.get(after) {
-            Some(&(x1, y1)) => y0 + (y1 - y0) * ((score - x0) / (x1 - x0)),
-            None => y0,
-        }
+        self.shares[score_bin(score)]
     }
 }
 
-fn expected_error(pairs: impl Iterator<Item = Pair>) -> Option<f64> {
-    let mut reliability = Reliability::default();
-    pairs.for_each(|(score, is)| reliability.add(score, is));
-    CalibrationError::of(&reliability.uniform(BINS)).map(|error| error.expected)
+/// Every row by the toss of a coin.
+fn parted(bins: &[Bin], random: &mut impl Rng) -> (Vec<Bin>, Vec<Bin>) {
+    let part = |bin: &Bin| {
+        let positives = heads(bin.positives, random);
+        let half = Bin { rows: positives + heads(bin.rows - bin.positives, random), positives };
+        (half, Bin { rows: bin.rows - half.rows, positives: bin.positives - positives })
+    };
+    bins.iter().map(part).unzip()
 }
 
-/// A block for each distinct score, rising.
-fn tied(pairs: &[Pair]) -> Vec<Block> {
-    let mut sorted = pairs.to_vec();
-    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let same = sorted.chunk_by(|a, b| a.0 == b.0);
-    let block = |rows: &[Pair]| {
-        let hits = rows.iter().filter(|pair| pair.1).count() as f64;
-        let (from, to) = (rows[0].0, rows[0].0);
-        Block { rows: rows.len() as f64, share: hits / rows.len() as f64, from, to }
+/// Of so many coins: the bits that are set in as many random ones.
+fn heads(coins: u64, random: &mut impl Rng) -> u64 {
+    if coins > MOST_COINS {
+        return coins / 2;
+    }
+    let words: u64 = (0..coins / 64).map(|_| u64::from(random.next_u64().count_ones())).sum();
+    let rest = coins % 64;
+    words + if rest > 0 { u64::from((random.next_u64() >> (64 - rest)).count_ones()) } else { 0 }
+}
+
+/// Σ (probability − y)² over the rows in bins, were all of a bin given the same probability: proper, so that it can only be lowered by
+/// chance where the probability is right. A binned calibration error is not: of few rows it is the lower the fewer of its bins have any.
+fn squares(bins: &[Bin], probability: impl Fn(usize) -> f64) -> f64 {
+    let of_bin = |(index, bin): (usize, &Bin)| {
+        let (p, rows, positives) = (probability(index), bin.rows as f64, bin.positives as f64);
+        (rows - positives) * p * p + positives * (1.0 - p) * (1.0 - p)
     };
-    same.map(block).collect()
+    bins.iter().enumerate().map(of_bin).sum()
+}
+
+fn filled(bins: &[Bin]) -> Vec<Block> {
+    let filled = bins.iter().enumerate().filter(|(_, bin)| bin.rows > 0);
+    let block = |(index, bin): (usize, &Bin)| {
+        let rows = bin.rows as f64;
+        Block { rows, share: bin.positives as f64 / rows, from: index, to: index }
+    };
+    filled.map(block).collect()
 }
 
 /// Adjacent blocks whose shares do not rise become one.
@@ -112,28 +135,33 @@ fn pooled(blocks: &[Block]) -> Vec<Block> {
         while let Some(last) = pooled.pop_if(|last| last.share >= block.share) {
             let rows = last.rows + block.rows;
             let share = (last.rows * last.share + block.rows * block.share) / rows;
-            block = Block { rows, share, from: last.from, to: block.to };
+            // A mean, which rounding may place beyond both.
+            block = Block { rows, share: share.clamp(block.share, last.share), from: last.from, to: block.to };
         }
         pooled.push(block);
     }
     pooled
 }
 
-/// Where each block begins and ends: between blocks the map is linear.
+/// Where each block begins and ends.
 fn knots_of(blocks: &[Block]) -> Vec<(f64, f64)> {
     let ends = blocks.iter().flat_map(|block| {
-        let end = (block.to > block.from).then_some((block.to, block.share));
-        std::iter::once((block.from, block.share)).chain(end)
+        let end = (block.to > block.from).then_some((block.to as f64, block.share));
+        std::iter::once((block.from as f64, block.share)).chain(end)
     });
     ends.collect()
 }
 
-/// Evenly spaced among them, first and last included.
-fn thinned(knots: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    if knots.len() <= MOST_KNOTS {
-        return knots.to_vec();
+/// Linear between knots, constant beyond the first and the last of them.
+fn interpolated(knots: &[(f64, f64)], x: f64) -> f64 {
+    let after = knots.partition_point(|knot| knot.0 <= x);
+    let Some(&(x0, y0)) = after.checked_sub(1).and_then(|before| knots.get(before)) else {
+        return knots[0].1;
+    };
+    match knots.get(after) {
+        Some(&(x1, y1)) => (y0 + (y1 - y0) * ((x - x0) / (x1 - x0))).min(y1),
+        None => y0,
     }
-    (0..MOST_KNOTS).map(|i| knots[i * (knots.len() - 1) / (MOST_KNOTS - 1)]).collect()
 }
 
 #[cfg(test)]
@@ -141,15 +169,34 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A probability and whether the row was of the class.
+    type Pair = (f64, bool);
+
+    fn ranking(pairs: &[Pair]) -> Ranking {
+        let mut ranking = Ranking::new();
+        pairs.iter().for_each(|&(score, is)| ranking.add(&[score], |_| is));
+        ranking
+    }
+
+    fn calibration(pairs: &[Pair]) -> Calibration {
+        Calibration::fit(&ranking(pairs), 1)
+    }
+
+    fn fit(pairs: &[Pair]) -> Option<Isotonic> {
+        ranking(pairs).histograms().next().and_then(Isotonic::fit)
+    }
+
     /// The min-max formula: at the i-th score, the largest over a ≤ i of the least over b ≥ i of the share in a..=b.
     fn min_max(pairs: &[Pair], score: f64) -> f64 {
-        let blocks = tied(pairs);
+        let mut sorted = pairs.to_vec();
+        sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let tied: Vec<&[Pair]> = sorted.chunk_by(|a, b| a.0 == b.0).collect();
         let share = |a: usize, b: usize| {
-            let rows: f64 = blocks[a..=b].iter().map(|block| block.rows).sum();
-            blocks[a..=b].iter().map(|block| block.rows * block.share).sum::<f64>() / rows
+            let rows = tied[a..=b].concat();
+            rows.iter().filter(|pair| pair.1).count() as f64 / rows.len() as f64
         };
-        let i = blocks.iter().position(|block| block.from == score).unwrap();
-        let least = |a: usize| (i..blocks.len()).map(|b| share(a, b)).fold(f64::INFINITY, f64::min);
+        let i = tied.iter().position(|rows| rows[0].0 == score).unwrap();
+        let least = |a: usize| (i..tied.len()).map(|b| share(a, b)).fold(f64::INFINITY, f64::min);
         (0..=i).map(least).fold(f64::NEG_INFINITY, f64::max)
     }
 
@@ -157,7 +204,7 @@ mod tests {
         proptest::collection::vec((scores, any::<bool>()), 1..60)
     }
 
-    /// A model that says p where `share(p)` is true, over an even grid and with every row of a score sorted by chance.
+    /// A model that says p where `share(p)` is true, over an even grid.
     fn model(share: impl Fn(f64) -> f64) -> Vec<Pair> {
         let chance = |i: usize| (i as f64 * 0.618_033_988_749_894_9).fract();
         (0..20_000).map(|i| (chance(i), chance(i * 7919 + 3) < share(chance(i)))).collect()
@@ -168,7 +215,7 @@ mod tests {
         // IsotonicRegression(out_of_bounds="clip").fit([.1, .2, .3, .3, .5, .6, .7, .9], [0, 1, 0, 1, 0, 1, 1, 0])
         let y = [false, true, false, true, false, true, true, false];
         let pairs: Vec<Pair> = [0.1, 0.2, 0.3, 0.3, 0.5, 0.6, 0.7, 0.9].into_iter().zip(y).collect();
-        let fit = Isotonic::fit(&pairs).unwrap();
+        let fit = fit(&pairs).unwrap();
         for (score, want) in [
             (0.0, 0.0),
             (0.1, 0.0),
@@ -183,56 +230,62 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_map_that_does_not_hold_for_the_other_half_is_refused() {
-        // At 0.5, half of the odd pairs are of the class, as it says, and all of the even ones.
-        let pairs: Vec<Pair> = (0..400).map(|i| (0.5, i % 2 == 0 || i % 4 == 1)).collect();
-        let calibration = Calibration::fit(&[pairs]);
-        assert!(!calibration.is_any());
-        assert_eq!(calibration.at(0, 0.37), 0.37);
-        assert_eq!(calibration.at(9, 0.37), 0.37, "a class it knows nothing of");
-    }
-
     /// Whether chance lets its map through or not.
     #[test]
     fn a_calibrated_model_keeps_its_probabilities_but_for_sampling_error() {
-        let calibration = Calibration::fit(&[model(|p| p)]);
+        let calibration = calibration(&model(|p| p));
         assert!([0.05, 0.3, 0.5, 0.8, 0.95].into_iter().all(|p| (calibration.at(0, p) - p).abs() < 0.06));
     }
 
     #[test]
     fn an_overconfident_model_is_taken_at_what_it_is_worth() {
-        let calibration = Calibration::fit(&[model(|p| 0.25 + p / 2.0), Vec::new()]);
+        let calibration = calibration(&model(|p| 0.25 + p / 2.0));
         assert!(calibration.is_any());
         for p in [0.05, 0.3, 0.5, 0.8, 0.95] {
             assert!((calibration.at(0, p) - (0.25 + p / 2.0)).abs() < 0.06, "{p}: {}", calibration.at(0, p));
         }
-        assert_eq!(calibration.at(1, 0.3), 0.3);
+        assert_eq!(calibration.at(1, 0.3), 0.3, "a class it knows nothing of");
+    }
+
+    /// Of 200 models that are right as often as they say, with 20 rows each: a map of ten rows is seldom right of the other ten.
+    #[test]
+    fn a_map_that_does_not_hold_for_the_other_half_is_refused() {
+        let few = model(|p| p);
+        let kept = few.chunks(20).take(200).filter(|pairs| calibration(pairs).is_any()).count();
+        assert!(kept < 60, "{kept}");
+    }
+
+    #[test]
+    fn maps_follow_their_classes() {
+        let reordered = calibration(&model(|p| p * p)).reordered([None, Some(0), Some(7)].into_iter());
+        assert!(reordered.mapped().eq([false, true, false]));
+        assert!((reordered.at(1, 0.5) - 0.25).abs() < 0.06 && reordered.at(0, 0.5) == 0.5);
     }
 
     #[test]
     fn one_pair_is_a_constant() {
-        let fit = Isotonic::fit(&[(0.5, true)]).unwrap();
-        assert_eq!([0.0, 0.5, 1.0, f64::NAN].map(|score| fit.at(score)), [1.0; 4]);
-        assert_eq!(Isotonic::fit(&[]), None);
-        assert_eq!(Isotonic::fit_if_better(&[(0.5, true)]), None, "nothing is held out to test it with");
+        let one = fit(&[(0.5, true)]).unwrap();
+        assert_eq!([0.0, 0.5, 1.0].map(|score| one.at(score)), [1.0; 3]);
+        assert!(!Calibration::fit(&Ranking::new(), 1).is_any());
+        assert!(!calibration(&[(0.5, true)]).is_any(), "nothing is held out to test it with");
     }
 
     #[test]
-    fn a_map_of_many_steps_is_thinned_and_stays_close() {
-        let many: Vec<Block> = (0..2000)
-            .map(|i| f64::from(i) / 2000.0)
-            .map(|x| Block { rows: 1.0, share: x * x, from: x, to: x })
-            .collect();
-        let map = Isotonic { knots: thinned(&knots_of(&pooled(&many))) };
-        assert_eq!(map.knots.len(), MOST_KNOTS);
-        assert!(many.iter().all(|block| (map.at(block.from) - block.share).abs() < 1e-4));
+    fn coins_are_fair_and_their_number_is_bounded() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+        assert_eq!((heads(0, &mut random), heads(u64::MAX, &mut random)), (0, u64::MAX / 2));
+        for coins in [1, 63, 64, 65, 1000] {
+            let tosses: Vec<u64> = (0..400).map(|_| heads(coins, &mut random)).collect();
+            let (mean, expected) = (tosses.iter().sum::<u64>() as f64 / 400.0, coins as f64 / 2.0);
+            assert!((mean - expected).abs() < 4.0 * (coins as f64 / 4.0 / 400.0).sqrt(), "{coins}: {mean}");
+            assert!(tosses.iter().all(|heads| *heads <= coins));
+        }
     }
 
     proptest! {
         #[test]
         fn a_fit_equals_the_min_max_formula(pairs in pairs((0..=20u8).prop_map(|x| f64::from(x) / 20.0))) {
-            let fit = Isotonic::fit(&pairs).unwrap();
+            let fit = fit(&pairs).unwrap();
             for (score, _) in &pairs {
                 prop_assert!((fit.at(*score) - min_max(&pairs, *score)).abs() < 1e-12);
             }
@@ -240,17 +293,33 @@ mod tests {
 
         #[test]
         fn a_fit_never_falls_and_stays_in_the_unit_interval(pairs in pairs(0.0..=1.0f64)) {
-            let fit = Isotonic::fit(&pairs).unwrap();
-            let values: Vec<f64> = (0..=1000).map(|i| fit.at(f64::from(i) / 1000.0)).collect();
-            prop_assert!(values.is_sorted() && values.iter().all(|y| (0.0..=1.0).contains(y)));
+            let fit = fit(&pairs).unwrap();
+            prop_assert!(fit.shares.is_sorted() && fit.shares.iter().all(|y| (0.0..=1.0).contains(y)));
         }
 
-        /// Pooling keeps the sum: what a class is expected to have in the pairs is what it has.
+        /// Pooling keeps the sum: what a class is expected to have in the rows is what it has.
         #[test]
         fn a_fit_keeps_the_number_of_positives(pairs in pairs(0.0..=1.0f64)) {
-            let fit = Isotonic::fit(&pairs).unwrap();
+            let fit = fit(&pairs).unwrap();
             let expected: f64 = pairs.iter().map(|pair| fit.at(pair.0)).sum();
             prop_assert!((expected - pairs.iter().filter(|pair| pair.1).count() as f64).abs() < 1e-9);
+        }
+
+        #[test]
+        fn the_order_of_the_rows_changes_nothing(pairs in pairs(0.0..=1.0f64)) {
+            let backwards: Vec<Pair> = pairs.iter().rev().copied().collect();
+            prop_assert_eq!(calibration(&pairs), calibration(&backwards));
+        }
+
+        #[test]
+        fn halves_make_up_the_whole(pairs in pairs(0.0..=1.0f64), seed in any::<u64>()) {
+            let ranking = ranking(&pairs);
+            let bins = ranking.histograms().next().unwrap();
+            let (half, other) = parted(bins, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
+            for ((whole, a), b) in bins.iter().zip(half).zip(other) {
+                prop_assert_eq!((a.rows + b.rows, a.positives + b.positives), (whole.rows, whole.positives));
+                prop_assert!(a.positives <= a.rows && b.positives <= b.rows);
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ mod thresholds;
 mod vectors;
 
 pub use bins::{BinCounts, Edges, MOST_EDGES};
-pub use calibration::{Calibration, Isotonic, MOST_KNOTS};
+pub use calibration::{Calibration, Isotonic};
 pub use categories::{Categories, Distinct, Frequent, MOST_CATEGORIES};
 pub use divergence::{Chi2, Contingency, Noisy};
 pub use entropy::{entropies, entropy};

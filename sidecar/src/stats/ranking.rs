@@ -36,9 +36,9 @@ pub struct Ranking {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Bin {
-    rows: u64,
-    positives: u64,
+pub(super) struct Bin {
+    pub(super) rows: u64,
+    pub(super) positives: u64,
 }
 
 /// The bin of a score in [0, 1].
@@ -89,9 +89,14 @@ impl Ranking {
         }
     }
 
+    /// The bins of each class, in order; nothing before the first row, or with more than [`MOST_RANKED`] classes.
+    pub(super) fn histograms(&self) -> impl Iterator<Item = &[Bin]> + '_ {
+        self.bins.chunks_exact(SCORE_BINS)
+    }
+
     /// Every class, in order; nothing before the first row, or with more than [`MOST_RANKED`] classes.
     pub fn classes(&self) -> impl Iterator<Item = Ranked> + '_ {
-        self.bins.chunks_exact(SCORE_BINS).map(|bins| {
+        self.histograms().map(|bins| {
             let counts = || bins.iter().map(|bin| (bin.positives as f64, (bin.rows - bin.positives) as f64));
             Ranked { auroc: auroc(counts()), average_precision: average_precision(counts()) }
         })
