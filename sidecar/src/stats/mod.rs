@@ -43,7 +43,7 @@ pub use outcomes::{Averages, ClassOutcomes, MOST_CONFUSED, Outcomes, sole};
 pub use predictions::{LOW_CONFIDENCE, Prediction, Validity, classify};
 pub use proportion::{Difference, Proportion};
 pub use quantiles::{Quantiles, quantile_sorted};
-pub use ranking::{Binned, MOST_RANKED, Ranked, Ranking, SCORE_BINS};
+pub use ranking::{Binned, MOST_RANKED, Ranked, RankedAverages, Ranking, SCORE_BINS};
 pub use reliability::{CalibrationError, Reliability, ReliabilityBin};
 pub use reservoir::{Reservoir, RowStore};
 pub use scalar::Scalar;

@@ -21,6 +21,8 @@ pub struct Binned {
 /// How well one class is ranked before the rest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranked {
+    /// Rows of the class.
+    pub support: u64,
     /// Share of the pairs of a row of the class and one of the rest that are ranked right, ties counting half. Undefined unless
     /// there are rows of both.
     pub auroc: Option<Binned>,
@@ -62,6 +64,19 @@ impl Ranking {
         self.bins.is_empty() || (classes <= MOST_RANKED && self.bins.len() == classes * SCORE_BINS)
     }
 
+    /// Whether a row can have made it for every class, as often: what comes from a file may be anything.
+    pub fn is_sound(&self) -> bool {
+        let rows = |bins: &[Bin]| bins.iter().map(|bin| bin.rows).try_fold(0u64, u64::checked_add);
+        let mut all = self.histograms().map(rows);
+        let first = all.next().unwrap_or(Some(0));
+        first.is_some() && all.all(|rows| rows == first) && self.bins.iter().all(|bin| bin.positives <= bin.rows)
+    }
+
+    /// Rows added.
+    pub fn rows(&self) -> u64 {
+        self.histograms().next().map_or(0, |bins| bins.iter().map(|bin| bin.rows).sum())
+    }
+
     /// A row's scores, each in [0, 1], and to which classes it belongs.
     pub fn add(&mut self, scores: &[f64], belongs: impl Fn(usize) -> bool) {
         if scores.len() > MOST_RANKED {
@@ -98,7 +113,40 @@ impl Ranking {
     pub fn classes(&self) -> impl Iterator<Item = Ranked> + '_ {
         self.histograms().map(|bins| {
             let counts = || bins.iter().map(|bin| (bin.positives as f64, (bin.rows - bin.positives) as f64));
-            Ranked { auroc: auroc(counts()), average_precision: average_precision(counts()) }
+            let support = bins.iter().map(|bin| bin.positives).sum();
+            Ranked { support, auroc: auroc(counts()), average_precision: average_precision(counts()) }
+        })
+    }
+}
+
+/// Means over the classes that have rows, and rows of the rest too: every class weighs the same, or as many rows as it has. The errors are
+/// those of all being off to the same side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "named by themselves")]
+pub struct RankedAverages {
+    pub auroc: Binned,
+    pub weighted_auroc: Binned,
+    pub average_precision: Binned,
+    pub weighted_average_precision: Binned,
+}
+
+impl RankedAverages {
+    /// `None` if no class has rows of both kinds.
+    pub fn of(classes: &[Ranked]) -> Option<RankedAverages> {
+        let defined =
+            classes.iter().filter_map(|class| Some((class.support as f64, class.auroc?, class.average_precision?)));
+        let defined: Vec<_> = defined.collect();
+        let mean = |value: fn(&(f64, Binned, Binned)) -> Binned, weight: fn(f64) -> f64| {
+            let all: f64 = defined.iter().map(|class| weight(class.0)).sum();
+            let sum =
+                |part: fn(Binned) -> f64| defined.iter().map(|class| weight(class.0) * part(value(class))).sum::<f64>();
+            Binned { value: sum(|binned| binned.value) / all, error: sum(|binned| binned.error) / all }
+        };
+        (!defined.is_empty()).then(|| RankedAverages {
+            auroc: mean(|class| class.1, |_| 1.0),
+            weighted_auroc: mean(|class| class.1, |support| support),
+            average_precision: mean(|class| class.2, |_| 1.0),
+            weighted_average_precision: mean(|class| class.2, |support| support),
         })
     }
 }
@@ -190,8 +238,21 @@ mod tests {
         let ranked = |rows: &[(f64, bool)]| of(rows).classes().next().unwrap();
         assert_eq!(ranked(&[(0.3, true), (1.0, true)]).auroc, None);
         assert_eq!(ranked(&[(0.3, true), (1.0, true)]).average_precision, Some(Binned { value: 1.0, error: 0.0 }));
-        assert_eq!(ranked(&[(0.3, false)]), Ranked { auroc: None, average_precision: None });
+        assert_eq!(ranked(&[(0.3, false)]), Ranked { support: 0, auroc: None, average_precision: None });
         assert_eq!(Ranking::new().classes().count(), 0);
+    }
+
+    #[test]
+    fn what_no_rows_can_have_made_is_unsound() {
+        let bins = |bins: &[(usize, u64, u64)]| {
+            let mut ranking = Ranking { bins: vec![Bin::default(); 2 * SCORE_BINS] };
+            bins.iter().for_each(|&(at, rows, positives)| ranking.bins[at] = Bin { rows, positives });
+            ranking
+        };
+        assert!(Ranking::new().is_sound() && bins(&[(3, 5, 5), (1003, 4, 0), (1999, 1, 1)]).is_sound());
+        assert!(!bins(&[(3, 5, 0), (1003, 4, 0)]).is_sound(), "a row without a score of one class");
+        assert!(!bins(&[(3, 5, 6), (1003, 5, 0)]).is_sound(), "more of the class than there are");
+        assert!(!bins(&[(3, u64::MAX, 0), (4, 2, 0), (1003, 1, 0)]).is_sound(), "more than can be counted");
     }
 
     #[test]
@@ -200,6 +261,22 @@ mod tests {
         ranking.add(&[0.5; MOST_RANKED + 1], |_| true);
         assert_eq!((ranking.classes().count(), ranking.bins.capacity()), (0, 0));
         assert!(ranking.fits(MOST_RANKED + 1));
+    }
+
+    #[test]
+    fn averages_are_over_the_classes_with_both_outcomes() {
+        let binned = |value| Some(Binned { value, error: value / 10.0 });
+        let class = |support, auroc, average_precision| Ranked { support, auroc, average_precision };
+        let classes =
+            [class(1, binned(0.9), binned(0.8)), class(3, binned(0.5), binned(0.4)), class(7, None, binned(1.0))];
+        let averages = RankedAverages::of(&classes).unwrap();
+        let near = |got: Binned, want: f64| (got.value - want).abs() < 1e-12 && (got.error - want / 10.0).abs() < 1e-12;
+        assert!(near(averages.auroc, 0.7) && near(averages.weighted_auroc, 0.6), "{averages:?}");
+        assert!(
+            near(averages.average_precision, 0.6) && near(averages.weighted_average_precision, 0.5),
+            "{averages:?}"
+        );
+        assert_eq!(RankedAverages::of(&classes[2..]), None);
     }
 
     proptest! {

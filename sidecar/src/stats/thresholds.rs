@@ -14,27 +14,38 @@ pub struct Thresholded {
     sure: u64,
 }
 
-/// The threshold below which as many reference rows are as were wrong, of pairs of confidence and correctness. Among equal confidences
-/// it cannot part, and takes the nearer side. `None` without pairs; +∞ if every row was wrong.
-pub fn confidence_threshold(pairs: &[(f64, bool)]) -> Option<f64> {
-    let mut confidences: Vec<f64> = pairs.iter().map(|pair| pair.0).collect();
-    confidences.sort_by(f64::total_cmp);
-    let wrong = pairs.iter().filter(|pair| !pair.1).count();
-    let Some(&here) = confidences.get(wrong) else {
-        return (!pairs.is_empty()).then_some(f64::INFINITY);
+/// The threshold below which as large a share of a reference lies as was wrong, of its ascending confidences and the share of all at
+/// each. Equal confidences it cannot part, and takes the nearer side. It lies between two confidences, so that a rounded one stays on
+/// its side. `None` of nothing; +∞ if all of them should be below.
+pub fn confidence_threshold(shares: impl Iterator<Item = (f64, f64)>, wrong: f64) -> Option<f64> {
+    let (mut below, mut last, mut best) = (0.0, None, None);
+    let mut consider = |threshold: f64, below: f64| {
+        let distance = (below - wrong).abs();
+        if best.is_none_or(|(nearest, _)| distance < nearest) {
+            best = Some((distance, threshold));
+        }
     };
-    let below = confidences.partition_point(|c| *c < here);
-    let through = confidences.partition_point(|c| *c <= here);
-    if wrong - below <= through - wrong {
-        return Some(here);
+    for (confidence, share) in shares {
+        // The first as a ring of f32 may hold it.
+        let here = last.map_or(f64::from((confidence as f32).next_down()), |last| last + (confidence - last) / 2.0);
+        consider(here, below);
+        (below, last) = (below + share, Some(confidence));
     }
-    Some(confidences.get(through).copied().unwrap_or(f64::INFINITY))
+    if last.is_some() {
+        consider(f64::INFINITY, below);
+    }
+    best.map(|(_, threshold)| threshold)
 }
 
 impl Thresholded {
     /// Of no rows yet.
     pub fn new(threshold: f64) -> Thresholded {
         Thresholded { threshold, rows: 0, sure: 0 }
+    }
+
+    /// Whether it can be one: what comes from a file may be anything.
+    pub fn fits(&self) -> bool {
+        self.sure <= self.rows && !self.threshold.is_nan()
     }
 
     /// A row.
@@ -71,18 +82,39 @@ mod tests {
         counter.accuracy().unwrap().value
     }
 
+    /// Of confidences in any order, so many of them wrong.
+    fn fitted(confidences: &[f64], wrong: usize) -> Option<f64> {
+        let mut ascending = confidences.to_vec();
+        ascending.sort_by(f64::total_cmp);
+        let n = ascending.len() as f64;
+        confidence_threshold(
+            ascending.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as f64 / n)),
+            wrong as f64 / n,
+        )
+    }
+
     #[test]
     fn ends_are_all_right_and_all_wrong() {
-        assert_eq!(confidence_threshold(&[]), None);
-        assert_eq!(confidence_threshold(&[(0.5, true), (0.9, true)]), Some(0.5));
-        assert_eq!(confidence_threshold(&[(0.5, false), (0.9, false)]), Some(f64::INFINITY));
+        assert_eq!(fitted(&[], 0), None);
+        assert!((0.499..0.5).contains(&fitted(&[0.5, 0.9], 0).unwrap()));
+        assert_eq!(fitted(&[0.5, 0.9], 1), Some(0.7));
+        assert_eq!(fitted(&[0.5, 0.9], 2), Some(f64::INFINITY));
         assert_eq!(Thresholded::new(0.5).accuracy(), None);
     }
 
     #[test]
     fn equal_confidences_fall_on_the_nearer_side() {
-        let of = |wrong: usize| confidence_threshold(&[0, 1, 2, 3, 4].map(|i| (0.7, i >= wrong)));
-        assert_eq!([of(1), of(2), of(3), of(4)], [Some(0.7), Some(0.7), Some(f64::INFINITY), Some(f64::INFINITY)]);
+        let sure = [0, 1, 2, 3, 4, 5].map(|wrong| accuracy(fitted(&[0.7; 5], wrong).unwrap(), [0.7]));
+        assert_eq!(sure, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_confidence_rounded_to_f32_stays_on_its_side() {
+        let confidences = [0.6, 0.7, 0.8, 0.9];
+        for wrong in 0..4 {
+            let rounded = confidences.map(|confidence| f64::from(confidence as f32));
+            assert_eq!(accuracy(fitted(&confidences, wrong).unwrap(), rounded), 1.0 - wrong as f64 / 4.0);
+        }
     }
 
     #[test]
@@ -93,22 +125,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_reference_itself_comes_out_as_right_as_it_was(
-            right in proptest::collection::vec(any::<bool>(), 1..60), step in 1..900u32,
-        ) {
-            let pairs: Vec<_> = right.iter().enumerate().map(|(i, &right)| (f64::from(i as u32 * step % 997), right)).collect();
-            let threshold = confidence_threshold(&pairs).unwrap();
-            let realised = right.iter().filter(|right| **right).count() as f64 / right.len() as f64;
-            prop_assert!((accuracy(threshold, pairs.iter().map(|pair| pair.0)) - realised).abs() < 1e-12);
+        fn the_reference_itself_comes_out_as_right_as_it_was(n in 1..60usize, wrong in any::<prop::sample::Index>(), step in 1..900u32) {
+            let confidences: Vec<f64> = (0..n as u32).map(|i| f64::from(i * step % 997)).collect();
+            let wrong = wrong.index(n + 1);
+            let threshold = fitted(&confidences, wrong).unwrap();
+            prop_assert!((accuracy(threshold, confidences) - (1.0 - wrong as f64 / n as f64)).abs() < 1e-12);
         }
 
         #[test]
-        fn no_threshold_comes_closer(pairs in proptest::collection::vec((0..6u8, any::<bool>()), 1..40)) {
-            let pairs: Vec<(f64, bool)> = pairs.into_iter().map(|(c, right)| (f64::from(c), right)).collect();
-            let realised = pairs.iter().filter(|pair| pair.1).count() as f64 / pairs.len() as f64;
-            let distance = |threshold: f64| (accuracy(threshold, pairs.iter().map(|pair| pair.0)) - realised).abs();
-            let fitted = distance(confidence_threshold(&pairs).unwrap());
-            prop_assert!((0..=6).all(|threshold| fitted <= distance(f64::from(threshold)) + 1e-12));
+        fn no_threshold_comes_closer(tied in proptest::collection::vec(0..6u8, 1..40), wrong in any::<prop::sample::Index>()) {
+            let confidences: Vec<f64> = tied.iter().copied().map(f64::from).collect();
+            let wrong = wrong.index(confidences.len() + 1);
+            let realised = 1.0 - wrong as f64 / confidences.len() as f64;
+            let distance = |threshold: f64| (accuracy(threshold, confidences.iter().copied()) - realised).abs();
+            let nearest = distance(fitted(&confidences, wrong).unwrap());
+            prop_assert!((0..=6).all(|threshold| nearest <= distance(f64::from(threshold)) + 1e-12));
         }
 
         #[test]
