@@ -84,9 +84,10 @@ const MARKS_WAIT: Duration = Duration::from_secs(600);
 /// Waiting to be closed, and being closed, over all models.
 const PROFILES_CLOSING: u64 = closing::QUEUE as u64 + 1;
 
-/// What a reference takes at most for each byte of its file: its numbers in full, the old one while a new one is loaded, and its edges
-/// once more in the order of a model's columns.
-const REFERENCE: u64 = 12;
+/// What a reference takes at most for each byte of its file: its numbers in full, of which the small counts of a score histogram take 8
+/// bytes for 1, and 4 more for the map that follows from them; the old one while a new one is loaded. Edges in the order of a model's
+/// columns are less than the steps beside them, which take no more than their bytes.
+const REFERENCE: u64 = 24;
 
 /// Where closed periods go, to be committed before they are reported, and their checkpoints.
 struct Outlet<'a> {

@@ -132,12 +132,12 @@ impl Model {
         let next = revived.closing.next.clone();
         let frozen = next.as_deref().map(|compared| &compared.frozen);
         for (period, mut profile, receipt) in closed {
-            profile.revive_bins(frozen);
+            profile.revive_against(frozen);
             revived.closing.waiting += 1;
             let reference = revived.closing.reference_of(&profile);
             out.closed.push(Closed { model: id, period, profile, reference, receipt: Some(receipt) });
         }
-        open.iter_mut().for_each(|(_, profile)| profile.revive_bins(frozen));
+        open.iter_mut().for_each(|(_, profile)| profile.revive_against(frozen));
         revived.periods.revive(open, model.closed_before_ns);
         revived.changed = true;
         revived

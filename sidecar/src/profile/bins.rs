@@ -1,6 +1,6 @@
 //! A period's rows counted in the bins that a reference has frozen.
 
-use super::predictions::Classified;
+use super::{Learned, predictions::Classified};
 use crate::stats::{BinCounts, Columns, Edges};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub struct Frozen {
     pub margin: Arc<Edges>,
     /// One column.
     pub entropy: Arc<Edges>,
+    /// What follows from its labels, if it has any.
+    pub learned: Option<Arc<Learned>>,
 }
 
 /// Counts in the bins of one reference.

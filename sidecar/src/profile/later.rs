@@ -69,7 +69,7 @@ impl Profile {
         let answers = Answers {
             probabilities: Some(probabilities),
             classified: &self.classified,
-            calibration: None,
+            reading: &self.estimates.reading,
             epsilon: Some(labelled.epsilon),
         };
         self.quality.update(label, &answers);

@@ -7,6 +7,7 @@ mod estimates;
 mod features;
 mod invalid;
 mod later;
+mod learned;
 mod losses;
 mod predictions;
 mod quality;
@@ -22,6 +23,7 @@ pub use estimates::Estimates;
 pub use features::Features;
 pub use invalid::{Fault, Invalid, Occurrence};
 pub use later::{Labelled, Later, Unjoined};
+pub use learned::{Learned, Reading, Right};
 pub use losses::{DROP_REASONS, Losses};
 pub use predictions::{Predictions, SampledAnswers};
 pub use quality::Quality;
@@ -30,7 +32,7 @@ pub use sample::Sample;
 pub use segments::{Segment, SegmentKey, Segments};
 pub use spec::{Block, Feature, SegmentBy, Segmentation, Size, Spec};
 
-use crate::stats::Calibration;
+use crate::stats::classify;
 use predictions::Classified;
 use quality::Answers;
 use sample::MOST_CHANGES;
@@ -106,9 +108,10 @@ impl Profile {
         }
     }
 
-    /// The same, counting in the bins of a reference as well.
+    /// The same, counting in the bins of a reference as well, and with what it says of the probabilities.
     pub fn counting_in(self, frozen: Option<&Frozen>) -> Profile {
-        Profile { bins: frozen.map(Bins::new), ..self }
+        let estimates = self.estimates.reading(Reading::of(frozen));
+        Profile { bins: frozen.map(Bins::new), estimates, ..self }
     }
 
     /// An upper bound of a profile's memory in bytes, the sample's values taking `value_bytes` each.
@@ -174,10 +177,9 @@ impl Profile {
         self.rows += rows.count as u64;
         self.sample.update(rows);
         self.classified.clear();
-        let calibration: Option<&Calibration> = None; // probabilities are taken as they are until a reference says what they mean
         if let Some(probabilities) = &rows.probabilities {
             self.predictions.update(probabilities, rows.record.as_ref(), &self.spec, &mut self.classified);
-            self.estimates.update(probabilities, &self.classified, calibration);
+            self.estimates.update(probabilities, &self.classified);
             if let Some(bins) = &mut self.bins {
                 bins.count_predictions(probabilities, &self.classified);
             }
@@ -192,8 +194,8 @@ impl Profile {
             }
         }
         if let Some(labels) = rows.labels {
-            let answers =
-                Answers { probabilities: rows.probabilities, classified: &self.classified, calibration, epsilon: None };
+            let reading = &self.estimates.reading;
+            let answers = Answers { probabilities: rows.probabilities, classified: &self.classified, reading, epsilon: None };
             self.quality.update(labels, &answers);
         }
         if let (Some(segments), Some(segmentation)) = (&mut self.segments, &self.spec.segments) {
@@ -208,13 +210,14 @@ impl Profile {
         answers
     }
 
-    /// Goes on counting in the bins of a reference, if they are still the same; without any, if not.
-    pub fn revive_bins(&mut self, frozen: Option<&Frozen>) {
+    /// Goes on against a reference, if it is still the same; without any, if not.
+    pub fn revive_against(&mut self, frozen: Option<&Frozen>) {
         self.bins = self.bins.take().zip(frozen).and_then(|(bins, frozen)| bins.revived(frozen));
+        self.estimates.reading = std::mem::take(&mut self.estimates.reading).revived(frozen);
     }
 
-    /// What was serialized, once more in use, with an empty sample still to be filled. Its bins want
-    /// [`revive_bins`](Self::revive_bins). `None` if it does not belong to `spec`.
+    /// What was serialized, once more in use, with an empty sample still to be filled. Its reference wants
+    /// [`revive_against`](Self::revive_against). `None` if it does not belong to `spec`.
     pub fn revived(mut self, spec: Arc<Spec>) -> Option<Profile> {
         let classes = spec.classes.len();
         let segments = match (&self.segments, &spec.segments) {

@@ -1,7 +1,7 @@
 //! Predictions against what was right, over every row that has a label.
 
-use super::{Labels, Spec, predictions::Classified, rows::read_unit_row};
-use crate::stats::{Calibration, Columns, Errors, MOST_CONFUSED, Outcomes, Ranking, Reliability, Scoring, sole};
+use super::{Labels, Reading, Spec, predictions::Classified, rows::read_unit_row};
+use crate::stats::{Columns, Errors, MOST_CONFUSED, Outcomes, Ranking, Reliability, Scoring, sole};
 use crate::stats::{Scalar, with_view};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,10 @@ pub struct Quality {
     pub reliability: Reliability,
     /// The same rows: how many were expected to be right, by the calibrated probability.
     pub expected_correct: f64,
+    /// The same rows: the sum of their largest probabilities.
+    pub confidence: f64,
+    /// The same rows: how many were as sure as those that were right in the reference.
+    pub sure: u64,
     /// A regression's outputs against targets, in the outputs' order.
     pub errors: Vec<Errors>,
     /// Rows with a label in range, or a target, predicted or not.
@@ -41,7 +45,7 @@ struct InHand {
 pub(super) struct Answers<'a, 'r> {
     pub probabilities: Option<Columns<'r>>,
     pub classified: &'a Classified,
-    pub calibration: Option<&'a Calibration>,
+    pub reading: &'a Reading,
     /// From 1 to the next value of what the probabilities were made of, if they have been converted since.
     pub epsilon: Option<f64>,
 }
@@ -56,6 +60,8 @@ impl Quality {
             scoring: Scoring::new(classes),
             reliability: Reliability::default(),
             expected_correct: 0.0,
+            confidence: 0.0,
+            sure: 0,
             errors: vec![Errors::default(); outputs],
             labelled_rows: 0,
             invalid_labels: 0,
@@ -77,6 +83,7 @@ impl Quality {
             && self.ranking.fits(classes)
             && self.scoring.fits(classes)
             && self.reliability.fits()
+            && self.sure <= self.outcomes.single_rows()
             && self.errors.len() == outputs
     }
 
@@ -105,7 +112,7 @@ impl Quality {
                     self.outcomes.add(predicted, actual);
                     self.ranking.add(&self.in_hand.probabilities, |class| class == actual);
                     self.scoring.add(&self.in_hand.probabilities);
-                    self.score_single(predicted, actual, epsilon, answers.calibration);
+                    self.score_single(predicted, actual, epsilon, answers.reading);
                 }
                 Err(_) if label == -1 => {}
                 _ => self.invalid_labels += 1,
@@ -123,7 +130,7 @@ impl Quality {
             self.ranking.add(&self.in_hand.probabilities, |class| self.in_hand.set[class]);
             self.scoring.add(&self.in_hand.probabilities);
             if let Some(actual) = sole(&self.in_hand.set) {
-                self.score_single(predicted, actual, epsilon, answers.calibration);
+                self.score_single(predicted, actual, epsilon, answers.reading);
             }
         }
     }
@@ -137,11 +144,15 @@ impl Quality {
         Some((predicted, answers.epsilon.unwrap_or(epsilon)))
     }
 
-    fn score_single(&mut self, predicted: usize, actual: usize, epsilon: f64, calibration: Option<&Calibration>) {
-        let confidence = self.in_hand.probabilities[predicted];
+    fn score_single(&mut self, predicted: usize, actual: usize, epsilon: f64, reading: &Reading) {
+        let probability = self.in_hand.probabilities[predicted];
         self.scoring.add_single(&self.in_hand.probabilities, actual, epsilon);
-        self.reliability.add(confidence, predicted == actual);
-        self.expected_correct += calibration.map_or(confidence, |calibration| calibration.at(predicted, confidence));
+        self.reliability.add(probability, predicted == actual);
+        self.expected_correct += reading.chance(predicted, probability);
+        // Not that of the predicted class, where the threshold is not a half.
+        let confidence = self.in_hand.probabilities.iter().copied().fold(0.0, f64::max);
+        self.confidence += confidence;
+        self.sure += u64::from(reading.right().is_some_and(|right| confidence >= right.threshold));
     }
 
     fn compare<T: Scalar>(&mut self, targets: &ArrayView2<'_, f64>, outputs: &ArrayView2<'_, T>) {

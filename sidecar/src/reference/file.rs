@@ -2,7 +2,7 @@
 //!
 //! The same profile gives the same bytes. The checksum is the reference's id.
 
-use super::{Band, Column, Reference};
+use super::{Band, Column, Quality, Reference};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -75,12 +75,11 @@ impl Reference {
         if crc != id.to_le_bytes() {
             return Err(FileError::Checksum);
         }
-        let (mut reference, rest) = postcard::take_from_bytes::<Reference>(body).map_err(|_| FileError::Unsound)?;
+        let (reference, rest) = postcard::take_from_bytes::<Reference>(body).map_err(|_| FileError::Unsound)?;
         if !rest.is_empty() || !reference.is_sound() {
             return Err(FileError::Unsound);
         }
-        reference.id = id;
-        Ok(reference)
+        Ok(Reference { id, calibration: reference.quality.as_ref().and_then(Quality::calibration), ..reference })
     }
 
     /// Reads a file.
@@ -120,6 +119,7 @@ impl Reference {
             && same_classes(&self.actual)
             && self.bands.iter().all(Band::is_sound)
             && self.bands.is_sorted_by(|a, b| a.path < b.path)
+            && self.quality.as_ref().is_none_or(|quality| classified && quality.is_sound(self.probabilities.len()))
     }
 }
 
@@ -164,6 +164,7 @@ mod tests {
         reference.save(&path).unwrap();
         let loaded = Reference::load(&path).unwrap();
         assert_eq!((&loaded, loaded.id()), (&reference, reference.id()));
+        assert!(loaded.calibration.is_some(), "its labels have nothing to do with its probabilities");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
         assert_eq!(loaded.predicted.iter().map(|(_, n)| n).sum::<u64>(), 300);
         assert_eq!(loaded.actual, [("a".to_owned(), 150), ("b".to_owned(), 150)]);

@@ -75,7 +75,7 @@ impl Reference {
         let version = version.unwrap_or(&first.version).to_owned();
         let mut merged = if others.is_empty() { first.clone() } else { first.merged(others) };
         merged.version = version;
-        merged.id = merged.checksum();
+        let merged = merged.complete();
         if merged.is_sound() { Ok(merged) } else { Err(error(others.len())(Mismatch::Unsound)) }
     }
 
@@ -106,6 +106,8 @@ impl Reference {
             features: join(&|part| part.features.iter().collect()),
             exact,
             bands: pooled(&parts),
+            quality: None,
+            calibration: None,
         }
     }
 

@@ -8,15 +8,17 @@ mod file;
 mod joined;
 mod library;
 mod merge;
+mod quality;
 
 pub use bands::Band;
 pub use columns::{Categorical, Column, Numerical, Shape};
 pub use file::{FileError, MOST_BYTES};
 pub use library::{Library, LibraryError, Watch};
 pub use merge::{MergeError, Mismatch};
+pub use quality::Quality;
 
 use crate::profile::{Frozen, Profile, SampledAnswers, Spec};
-use crate::stats::{Edges, Moments};
+use crate::stats::{Calibration, Edges, Moments};
 use serde::{Deserialize, Serialize};
 
 /// What a model was like when all was well.
@@ -53,6 +55,11 @@ pub struct Reference {
     pub exact: bool,
     /// How much the numbers of a report went up and down over its periods, by path.
     pub bands: Vec<Band>,
+    /// How right the model was; `None` without labels.
+    pub quality: Option<Quality>,
+    /// What its probabilities mean, as follows from its quality; `None` if that is best taken to be what they say.
+    #[serde(skip)]
+    pub calibration: Option<Calibration>,
 }
 
 /// What is known of a model whose rows nobody has.
@@ -72,7 +79,7 @@ pub struct Interpolated {
 impl Reference {
     /// Of numbers that others have told. `None` if they contradict each other.
     pub fn interpolated(spec: &Spec, told: Interpolated) -> Option<Reference> {
-        let mut reference = Reference {
+        let reference = Reference {
             id: 0,
             model: spec.model.clone(),
             version: spec.version.clone(),
@@ -88,8 +95,10 @@ impl Reference {
             features: told.features,
             exact: false,
             bands: Vec::new(),
+            quality: None,
+            calibration: None,
         };
-        reference.id = reference.checksum();
+        let reference = reference.complete();
         reference.is_sound().then_some(reference)
     }
 
@@ -100,7 +109,7 @@ impl Reference {
         let SampledAnswers { confidence, margin, entropy } = profile.sampled_answers();
         let of_rows = |name, moments: &Moments, sample| Column::numerical(name, &moments.columns()[0], sample);
         let predictions = &profile.predictions;
-        let mut reference = Reference {
+        let reference = Reference {
             id: 0,
             model: spec.model.clone(),
             version: spec.version.clone(),
@@ -120,9 +129,17 @@ impl Reference {
             features: features(profile),
             exact: true,
             bands: Vec::new(),
+            quality: if classified { Quality::of(profile) } else { None },
+            calibration: None,
         };
-        reference.id = reference.checksum();
-        reference
+        reference.complete()
+    }
+
+    /// The same with what follows from the rest, after a change of it: its calibration, and its checksum.
+    fn complete(mut self) -> Reference {
+        self.calibration = self.quality.as_ref().and_then(Quality::calibration);
+        self.id = self.checksum();
+        self
     }
 
     /// The same with bands, which makes it another one.
@@ -170,6 +187,7 @@ impl Reference {
             confidence: one(&self.confidence).into(),
             margin: one(&self.margin).into(),
             entropy: one(&self.entropy).into(),
+            learned: self.learned(spec).map(Into::into),
         }
     }
 

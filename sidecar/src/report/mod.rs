@@ -7,6 +7,7 @@ mod alerts;
 mod canary;
 mod drift;
 mod embeddings;
+mod estimated;
 mod features;
 mod labels;
 mod losses;
@@ -19,11 +20,12 @@ pub use alerts::{Alert, AlertState, Severity};
 pub use canary::{Canary, Interval, Versions};
 pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, EmbeddingDrift, Levels, Measure, Verdict};
 pub use embeddings::Embedding;
+pub use estimated::Estimated;
 pub use features::{Codes, FeatureReport, TopValue, ValueCount};
 pub use labels::{ClassQuality, ClassReasons, LabelReasons, Labels, Mean};
 pub use losses::Losses;
 pub use predictions::{ClassReport, FirstInvalid, Named, Predictions};
-pub use scores::{Estimated, OutputErrors, Scores};
+pub use scores::{OutputErrors, Scores};
 pub use segments::{Confidence, SegmentReport};
 pub use summary::Summary;
 
@@ -122,7 +124,7 @@ impl Report {
             labels: labels::labels(profile),
             scores: scores::scores(profile),
             errors: scores::errors(profile),
-            estimated: scores::estimated(profile),
+            estimated: estimated::estimated(profile),
             segments: segments::segments(profile),
             drift: None,
             canary: Vec::new(),
@@ -138,7 +140,8 @@ impl Report {
 }
 
 /// What a class, a feature and one of its values take in a report, besides their names.
-const CLASS_BYTES: u64 = (size_of::<ClassReport>() + size_of::<ClassQuality>()) as u64 + scores::CLASS_BYTES;
+const CLASS_BYTES: u64 =
+    (size_of::<ClassReport>() + size_of::<ClassQuality>()) as u64 + scores::CLASS_BYTES + estimated::CLASS_BYTES;
 const FEATURE_BYTES: u64 = 512;
 const EMBEDDING_BYTES: u64 = 512 + size_of::<EmbeddingDrift>() as u64;
 /// Its class counts apart; a f64 may take 350 digits.
@@ -171,7 +174,7 @@ impl Report {
             + self.embeddings.len() as u64 * EMBEDDING_BYTES
             + self.segments.iter().map(|segment| SEGMENT_BYTES + 8 * segment.class_counts.len() as u64).sum::<u64>()
             + names(&mut self.embeddings.iter().map(|embedding| &embedding.name))
-            + 4 * names(&mut classes().map(|class| &class.name))
+            + 5 * names(&mut classes().map(|class| &class.name))
             + 2 * names(&mut outputs().map(|output| &output.name))
             + names(&mut self.features.iter().map(|feature| &feature.name))
             + names(&mut self.instances.iter())
@@ -198,7 +201,7 @@ impl Report {
             + embeddings
             + FIRST_INVALID_BYTES;
         let alerts = MOST_ALERTS as u64 * ALERT_BYTES + canary::MOST_COMPARED as u64 * CANARY_BYTES;
-        (columns + 5 * spec.bytes() + instances + alerts + 4096).saturating_add(segments)
+        (columns + 6 * spec.bytes() + instances + alerts + 4096).saturating_add(segments)
     }
 }
 
@@ -226,6 +229,54 @@ mod tests {
     use crate::stats::Columns;
     use ndarray::ArrayView2;
     use std::sync::Arc;
+
+    #[test]
+    fn a_labelled_report_against_its_reference_stays_within_what_is_said_of_its_model() {
+        for classes in [2, 3, MOST_CONFUSED, MOST_CONFUSED + 1] {
+            let names = (0..classes).map(|i| format!("a class whose name is as long as {i}")).collect();
+            let spec = Arc::new(Spec { classes: names, ..Spec::default() });
+            let feed = |mut profile: Profile| {
+                for row in 0..200 {
+                    let mut proba = vec![0.3 / classes as f64; classes];
+                    proba[row % classes] += 0.7;
+                    profile.update(&Rows {
+                        count: 1,
+                        probabilities: Some(Columns::F64(ArrayView2::from_shape((1, classes), &proba).unwrap())),
+                        labels: Some(crate::profile::Labels::Classes(&[(row / 2 % classes) as i32])),
+                        ..Rows::default()
+                    });
+                }
+                profile
+            };
+            let reference = Reference::of(&feed(Profile::new(spec.clone(), 100, 1)));
+            let profile = feed(Profile::new(spec.clone(), 100, 1).counting_in(Some(&reference.frozen(&spec))));
+            let report = Report::of(Period { start_ns: 0, end_ns: 1, partial: false }, &profile, [""; DROP_REASONS])
+                .against(&profile, &reference, &DriftSettings::default());
+            assert_eq!(report.labels.confusion.is_some(), classes <= MOST_CONFUSED);
+            assert_eq!(report.labels.classes.len(), classes);
+            assert!(heap(&report) <= report.bytes(), "{classes}: {} > {}", heap(&report), report.bytes());
+            assert!(report.bytes() <= Report::bytes_at_most(&spec), "{classes}: {}", report.bytes());
+        }
+    }
+
+    /// What grows with the classes, counted by hand.
+    fn heap(report: &Report) -> u64 {
+        fn list<T>(list: &[T], name: impl Fn(&T) -> &str) -> u64 {
+            (size_of_val(list) + list.iter().map(|x| name(x).len()).sum::<usize>()) as u64
+        }
+        let (predictions, scores) = (report.predictions.as_ref().unwrap(), report.scores.as_ref().unwrap());
+        let estimated = report.estimated.as_ref().unwrap();
+        let confusion = report.labels.confusion.iter().flatten();
+        list(&predictions.classes, |class| &class.name)
+            + list(&report.labels.classes, |class| &class.name)
+            + list(&scores.classes, |class| &class.name)
+            + list(&scores.left_out, |name| name)
+            + list(&scores.calibration.bins, |_| "")
+            + list(&estimated.classes, |class| &class.name)
+            + report.drift.iter().map(|drift| list(&drift.columns, |column| &column.name)).sum::<u64>()
+            + confusion.map(|row| (size_of_val(row) + size_of_val(row.as_slice())) as u64).sum::<u64>()
+            + size_of::<Report>() as u64
+    }
 
     #[test]
     fn a_report_with_everything_there_is_stays_within_what_is_said_of_its_model() {

@@ -1,7 +1,9 @@
-//! Probabilities and outputs against what was right, and what probabilities promise without.
+//! Probabilities and outputs against what was right.
 
 use crate::profile::Profile;
-use crate::stats::{Binned, CalibrationError, Errors, MOST_RANKED, Ranked, Reliability, ReliabilityBin};
+use crate::stats::{
+    Binned, CalibrationError, Errors, MOST_RANKED, Ranked, RankedAverages, Reliability, ReliabilityBin,
+};
 use serde::Serialize;
 
 /// As is usual for ECE.
@@ -16,6 +18,10 @@ pub struct Scores {
     pub brier: Option<f64>,
     pub calibration: Calibration,
     pub classes: Vec<ClassScores>,
+    #[serde(rename = "macro")]
+    pub macro_average: RankedMean,
+    pub weighted: RankedMean,
+    pub left_out: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
 }
@@ -30,6 +36,18 @@ pub struct ClassScores {
     pub average_precision_error: Option<f64>,
     pub mean_probability: Option<f64>,
     pub bias: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+/// Over the classes that have rows, and rows of the rest too.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct RankedMean {
+    pub n_classes: u64,
+    pub auroc: Option<f64>,
+    pub auroc_error: Option<f64>,
+    pub average_precision: Option<f64>,
+    pub average_precision_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
 }
@@ -68,35 +86,7 @@ pub struct OutputErrors {
     pub reason: Option<&'static str>,
 }
 
-#[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "docs/report.md documents each field")]
-pub struct Estimated {
-    pub n: u64,
-    pub calibrated: bool,
-    pub accuracy: Option<f64>,
-    pub accuracy_error: Option<f64>,
-    pub labelled_n: u64,
-    pub estimated_minus_realised: Option<f64>,
-    pub classes: Vec<ClassEstimated>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct ClassEstimated {
-    pub name: String,
-    pub predicted: u64,
-    pub true_positives: f64,
-    pub precision: Option<f64>,
-    pub recall: Option<f64>,
-    pub f1: Option<f64>,
-    pub auroc: Option<f64>,
-    pub auroc_error: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
-}
-
-fn is_classification(profile: &Profile) -> bool {
+pub(super) fn is_classification(profile: &Profile) -> bool {
     !profile.spec.regression && !profile.spec.classes.is_empty()
 }
 
@@ -107,7 +97,10 @@ pub(super) fn scores(profile: &Profile) -> Option<Scores> {
     let (quality, spec) = (&profile.quality, &profile.spec);
     let n = quality.outcomes.single_rows();
     let rows = quality.outcomes.rows();
-    let mut ranked = quality.ranking.classes();
+    let all_ranked: Vec<Ranked> = quality.ranking.classes().collect();
+    let mut ranked = all_ranked.iter().copied();
+    let [macro_average, weighted] = ranked_means(profile, &all_ranked);
+    let left_out = spec.classes.iter().zip(&all_ranked).filter(|(_, ranked)| ranked.auroc.is_none());
     let supports = quality.outcomes.classes().map(|class| class.support);
     let columns = spec.classes.iter().zip(supports).zip(quality.scoring.mean_probabilities());
     let class =
@@ -118,12 +111,48 @@ pub(super) fn scores(profile: &Profile) -> Option<Scores> {
         brier: quality.scoring.brier().filter(|x| x.is_finite()),
         calibration: calibration(&quality.reliability),
         classes: columns.map(class).collect(),
+        macro_average,
+        weighted,
+        left_out: left_out.map(|(name, _)| name.clone()).collect(),
         reason: match () {
             _ if rows == 0 => Some("no_labels"),
             _ if n == 0 => Some("multi_label"),
             _ => None,
         },
     })
+}
+
+/// Macro and weighted. Of two classes of which each row has one, both are of class 1.
+fn ranked_means(profile: &Profile, ranked: &[Ranked]) -> [RankedMean; 2] {
+    let outcomes = &profile.quality.outcomes;
+    let is_binary = ranked.len() == 2 && outcomes.single_rows() == outcomes.rows();
+    let meant = if is_binary { &ranked[1..] } else { ranked };
+    let Some(averages) = RankedAverages::of(meant) else {
+        let too_many = profile.spec.classes.len() > MOST_RANKED;
+        let reason = Some(why_not_ranked(outcomes.rows(), too_many));
+        return [RankedMean { reason, ..RankedMean::default() }; 2];
+    };
+    let mean = |auroc: Binned, precision: Binned| RankedMean {
+        n_classes: meant.iter().filter(|ranked| ranked.auroc.is_some()).count() as u64,
+        auroc: Some(auroc.value),
+        auroc_error: Some(auroc.error),
+        average_precision: Some(precision.value),
+        average_precision_error: Some(precision.error),
+        reason: None,
+    };
+    [
+        mean(averages.auroc, averages.average_precision),
+        mean(averages.weighted_auroc, averages.weighted_average_precision),
+    ]
+}
+
+/// Where there is no AUROC.
+fn why_not_ranked(rows: u64, too_many_classes: bool) -> &'static str {
+    match (rows, too_many_classes) {
+        (0, _) => "no_labels",
+        (_, true) => "too_many_classes",
+        (_, false) => "single_class",
+    }
 }
 
 fn class_scores(name: &str, n: u64, support: u64, mean: Option<f64>, ranked: Option<Ranked>) -> ClassScores {
@@ -140,12 +169,7 @@ fn class_scores(name: &str, n: u64, support: u64, mean: Option<f64>, ranked: Opt
         average_precision_error: error(precision),
         mean_probability: mean,
         bias: mean.map(|mean| mean - support as f64 / n as f64),
-        reason: match () {
-            _ if n == 0 => Some("no_labels"),
-            _ if ranked.is_none() => Some("too_many_classes"),
-            _ if auroc.is_none() => Some("single_class"),
-            _ => None,
-        },
+        reason: auroc.is_none().then(|| why_not_ranked(n, ranked.is_none())),
     }
 }
 
@@ -201,49 +225,8 @@ fn why_undefined(errors: &Errors) -> Option<&'static str> {
     }
 }
 
-pub(super) fn estimated(profile: &Profile) -> Option<Estimated> {
-    if !is_classification(profile) {
-        return None;
-    }
-    let (estimates, quality) = (&profile.estimates.estimates, &profile.quality);
-    let labelled = quality.outcomes.single_rows();
-    let class = |(name, class): (&String, crate::stats::ClassEstimate)| ClassEstimated {
-        name: name.clone(),
-        predicted: class.predicted,
-        true_positives: class.true_positives,
-        precision: class.precision,
-        recall: class.recall,
-        f1: class.f1,
-        auroc: class.auroc.map(|auroc| auroc.value),
-        auroc_error: class.auroc.map(|auroc| auroc.error),
-        reason: match class {
-            _ if estimates.rows() == 0 => Some("empty"),
-            _ if class.recall.is_none() => Some("no_actual_positive"),
-            _ if class.precision.is_none() => Some("no_predicted_positive"),
-            _ if class.auroc.is_none() && profile.spec.classes.len() <= MOST_RANKED => Some("single_class"),
-            _ => None,
-        },
-    };
-    Some(Estimated {
-        n: estimates.rows(),
-        calibrated: false,
-        accuracy: estimates.accuracy(),
-        accuracy_error: estimates.accuracy_error(),
-        labelled_n: labelled,
-        estimated_minus_realised: (labelled > 0)
-            .then(|| (quality.expected_correct - quality.outcomes.correct() as f64) / labelled as f64),
-        classes: profile.spec.classes.iter().zip(estimates.classes()).map(class).collect(),
-        reason: match () {
-            _ if estimates.rows() == 0 => Some("empty"),
-            _ if profile.spec.classes.len() > MOST_RANKED => Some("too_many_classes"),
-            _ => None,
-        },
-    })
-}
-
-/// What a class takes in both, besides its names.
-pub(super) const CLASS_BYTES: u64 =
-    (size_of::<ClassScores>() + size_of::<ClassEstimated>() + size_of::<OutputErrors>()) as u64;
+/// What a class takes, besides its names.
+pub(super) const CLASS_BYTES: u64 = (size_of::<ClassScores>() + size_of::<String>() + size_of::<OutputErrors>()) as u64;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,302 @@
+//! How right a model should be, by its probabilities alone and by what a reference has taught of them.
+
+use super::scores::is_classification;
+use crate::profile::Profile;
+use crate::stats::{ClassEstimate, MOST_RANKED, accuracy_by_difference};
+use serde::Serialize;
+
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct Estimated {
+    pub n: u64,
+    pub calibrated: bool,
+    pub accuracy: Option<f64>,
+    pub accuracy_error: Option<f64>,
+    pub labelled_n: u64,
+    pub estimated_minus_realised: Option<f64>,
+    pub classes: Vec<ClassEstimated>,
+    pub average_thresholded_confidence: ThresholdedConfidence,
+    pub difference_of_confidence: ConfidenceDifference,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassEstimated {
+    pub name: String,
+    pub predicted: u64,
+    pub true_positives: f64,
+    pub precision: Option<f64>,
+    pub recall: Option<f64>,
+    pub f1: Option<f64>,
+    pub auroc: Option<f64>,
+    pub auroc_error: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ThresholdedConfidence {
+    pub threshold: Option<f64>,
+    pub accuracy: Option<f64>,
+    pub estimated_minus_realised: Option<f64>,
+    pub reference_n: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ConfidenceDifference {
+    pub confidence: Option<f64>,
+    pub accuracy: Option<f64>,
+    pub estimated_minus_realised: Option<f64>,
+    pub reference_n: Option<u64>,
+    pub reference_accuracy: Option<f64>,
+    pub reference_confidence: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+/// What a class takes, besides its name.
+pub(super) const CLASS_BYTES: u64 = size_of::<ClassEstimated>() as u64;
+
+pub(super) fn estimated(profile: &Profile) -> Option<Estimated> {
+    if !is_classification(profile) {
+        return None;
+    }
+    let (estimates, reading) = (&profile.estimates.estimates, &profile.estimates.reading);
+    let (n, classes) = (estimates.rows(), &profile.spec.classes);
+    // Some chances are calibrated and others are not: they make no sum.
+    let mixed = reading.is_gone() && reading.is_calibrated();
+    let unless_mixed = |x: Option<f64>| x.filter(|_| !mixed);
+    let class = |(name, class): (&String, ClassEstimate)| class_estimated(name, class, n, classes.len());
+    Some(Estimated {
+        n,
+        calibrated: reading.is_calibrated(),
+        accuracy: unless_mixed(estimates.accuracy()),
+        accuracy_error: unless_mixed(estimates.accuracy_error()),
+        labelled_n: profile.quality.outcomes.single_rows(),
+        estimated_minus_realised: unless_mixed(minus_realised(profile, profile.quality.expected_correct)),
+        classes: classes.iter().zip(estimates.classes()).filter(|_| !mixed).map(class).collect(),
+        average_thresholded_confidence: thresholded_confidence(profile),
+        difference_of_confidence: confidence_difference(profile),
+        reason: match () {
+            _ if n == 0 => Some("empty"),
+            _ if mixed => Some("reference_gone"),
+            _ if classes.len() > MOST_RANKED => Some("too_many_classes"),
+            _ => None,
+        },
+    })
+}
+
+fn class_estimated(name: &str, class: ClassEstimate, rows: u64, classes: usize) -> ClassEstimated {
+    ClassEstimated {
+        name: name.to_owned(),
+        predicted: class.predicted,
+        true_positives: class.true_positives,
+        precision: class.precision,
+        recall: class.recall,
+        f1: class.f1,
+        auroc: class.auroc.map(|auroc| auroc.value),
+        auroc_error: class.auroc.map(|auroc| auroc.error),
+        reason: match class {
+            _ if rows == 0 => Some("empty"),
+            _ if class.recall.is_none() => Some("no_actual_positive"),
+            _ if class.precision.is_none() => Some("no_predicted_positive"),
+            _ if class.auroc.is_none() && classes <= MOST_RANKED => Some("single_class"),
+            _ => None,
+        },
+    }
+}
+
+/// Of the labelled rows: by how much the accuracy of so many right ones exceeds theirs.
+fn minus_realised(profile: &Profile, right: f64) -> Option<f64> {
+    let (labelled, correct) = (profile.quality.outcomes.single_rows(), profile.quality.outcomes.correct());
+    (labelled > 0).then(|| (right - correct as f64) / labelled as f64)
+}
+
+fn why_unknown(profile: &Profile) -> Option<&'static str> {
+    let empty = (profile.estimates.estimates.rows() == 0).then_some("empty");
+    profile.estimates.reading.why_unknown().or(empty)
+}
+
+fn thresholded_confidence(profile: &Profile) -> ThresholdedConfidence {
+    let reason = why_unknown(profile);
+    let Some(right) = profile.estimates.reading.right() else {
+        return ThresholdedConfidence { reason, ..ThresholdedConfidence::default() };
+    };
+    ThresholdedConfidence {
+        threshold: Some(right.threshold).filter(|threshold| threshold.is_finite()),
+        accuracy: profile.estimates.sure.and_then(|sure| sure.accuracy()).map(|accuracy| accuracy.value),
+        estimated_minus_realised: minus_realised(profile, profile.quality.sure as f64),
+        reference_n: Some(right.rows),
+        reason,
+    }
+}
+
+fn confidence_difference(profile: &Profile) -> ConfidenceDifference {
+    let reason = why_unknown(profile);
+    let Some(right) = profile.estimates.reading.right() else {
+        return ConfidenceDifference { reason, ..ConfidenceDifference::default() };
+    };
+    let moment = profile.predictions.confidence.columns()[0];
+    let confidence = Some(moment.mean).filter(|mean| moment.n > 0 && mean.is_finite());
+    let accuracy = |confidence| accuracy_by_difference(right.accuracy, right.confidence, confidence);
+    let labelled = profile.quality.outcomes.single_rows() as f64;
+    let of_labelled = accuracy(profile.quality.confidence / labelled.max(1.0)) * labelled;
+    ConfidenceDifference {
+        confidence,
+        accuracy: confidence.map(accuracy),
+        estimated_minus_realised: minus_realised(profile, of_labelled),
+        reference_n: Some(right.rows),
+        reference_accuracy: Some(right.accuracy),
+        reference_confidence: Some(right.confidence),
+        reason: reason.or(confidence.is_none().then_some("overflow")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Frozen, Labels, Rows, Spec};
+    use crate::reference::Reference;
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+    use std::sync::Arc;
+
+    /// The probability of class 1, and what was right.
+    type Row = (f64, i32);
+
+    fn spec(threshold: f64) -> Arc<Spec> {
+        Spec { classes: ["no", "yes"].map(String::from).to_vec(), threshold, ..Spec::default() }.into()
+    }
+
+    fn feed(mut profile: Profile, rows: &[Row]) -> Profile {
+        for (p, label) in rows {
+            let proba = [1.0 - p, *p];
+            profile.update(&Rows {
+                count: 1,
+                probabilities: Some(Columns::F64(ArrayView2::from_shape((1, 2), &proba).unwrap())),
+                labels: Some(Labels::Classes(&[*label])),
+                ..Rows::default()
+            });
+        }
+        profile
+    }
+
+    fn empty() -> Profile {
+        Profile::new(spec(0.5), 10_000, 1)
+    }
+
+    /// Says p where yes is right of a quarter and half of p.
+    fn overconfident(rows: usize, seed: usize) -> Vec<Row> {
+        let chance = |i: usize| ((i + seed) as f64 * 0.618_033_988_749_894_9).fract();
+        let label = |i: usize| i32::from(chance(i * 7919 + 3) < 0.25 + chance(i) / 2.0);
+        (0..rows).map(|i| (chance(i), label(i))).collect()
+    }
+
+    fn reference() -> Reference {
+        Reference::of(&feed(empty(), &overconfident(4000, 0)))
+    }
+
+    fn against(frozen: &Frozen, rows: &[Row]) -> Estimated {
+        estimated(&feed(empty().counting_in(Some(frozen)), rows)).unwrap()
+    }
+
+    fn mean(values: impl Iterator<Item = f64>) -> f64 {
+        let values: Vec<f64> = values.collect();
+        values.iter().sum::<f64>() / values.len() as f64
+    }
+
+    fn confidence(row: &Row) -> f64 {
+        row.0.max(1.0 - row.0)
+    }
+
+    fn accuracy(rows: &[Row]) -> f64 {
+        mean(rows.iter().map(|(p, label)| f64::from(u8::from((*p > 0.5) == (*label == 1)))))
+    }
+
+    #[test]
+    fn estimates_equal_their_definitions_over_the_rows() {
+        let (before, now) = (overconfident(4000, 0), overconfident(1500, 77));
+        let got = against(&reference().frozen(&spec(0.5)), &now);
+        let atc = got.average_thresholded_confidence;
+        let sure =
+            |rows: &[Row]| mean(rows.iter().map(|row| f64::from(u8::from(confidence(row) >= atc.threshold.unwrap()))));
+        assert!((sure(&before) - accuracy(&before)).abs() < 1.0 / 1000.0, "the reference itself");
+        assert_eq!((atc.accuracy, atc.reference_n, atc.reason), (Some(sure(&now)), Some(4000), None));
+        assert!((atc.estimated_minus_realised.unwrap() - (sure(&now) - accuracy(&now))).abs() < 1e-12);
+        let doc = got.difference_of_confidence;
+        let [was, is] = [&before, &now].map(|rows| mean(rows.iter().map(confidence)));
+        let want = accuracy(&before) - (was - is);
+        assert!((doc.accuracy.unwrap() - want).abs() < 1e-12, "{doc:?} {want}");
+        assert!((doc.estimated_minus_realised.unwrap() - (want - accuracy(&now))).abs() < 1e-12);
+        assert!((doc.reference_confidence.unwrap() - was).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_reference_with_labels_corrects_an_overconfident_model() {
+        let now = overconfident(1500, 77);
+        let (raw, calibrated) =
+            (estimated(&feed(empty(), &now)).unwrap(), against(&reference().frozen(&spec(0.5)), &now));
+        assert!(calibrated.calibrated && !raw.calibrated);
+        let off = |estimated: &Estimated| (estimated.accuracy.unwrap() - accuracy(&now)).abs();
+        assert!(off(&raw) > 0.1 && off(&calibrated) < 3.0 * calibrated.accuracy_error.unwrap(), "{calibrated:?}");
+        let minus = calibrated.estimated_minus_realised.unwrap();
+        assert!((minus - (calibrated.accuracy.unwrap() - accuracy(&now))).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_no_reference_can_tell_says_why() {
+        let why = |estimated: &Estimated| {
+            let [atc, doc] =
+                [estimated.average_thresholded_confidence.reason, estimated.difference_of_confidence.reason];
+            assert_eq!(atc, doc);
+            assert_eq!(atc.is_some(), estimated.average_thresholded_confidence.accuracy.is_none());
+            assert_eq!(doc.is_some(), estimated.difference_of_confidence.accuracy.is_none());
+            atc
+        };
+        let rows = overconfident(100, 5);
+        let unlabelled: Vec<Row> = rows.iter().map(|(p, _)| (*p, -1)).collect();
+        let no_labels = Reference::of(&feed(empty(), &unlabelled)).frozen(&spec(0.5));
+        assert_eq!(why(&estimated(&feed(empty(), &rows)).unwrap()), Some("no_reference"));
+        assert_eq!(why(&against(&no_labels, &rows)), Some("no_labels_in_reference"));
+        assert_eq!(why(&against(&reference().frozen(&spec(0.7)), &rows)), Some("not_comparable"));
+        assert_eq!(why(&against(&reference().frozen(&spec(0.5)), &[])), Some("empty"));
+        assert_eq!(why(&against(&reference().frozen(&spec(0.5)), &rows)), None);
+    }
+
+    /// As a checkpoint keeps it.
+    fn revived(profile: &Profile, frozen: Option<&Frozen>) -> Profile {
+        let bytes = postcard::to_stdvec(profile).unwrap();
+        let mut revived = postcard::from_bytes::<Profile>(&bytes).unwrap().revived(spec(0.5)).unwrap();
+        revived.revive_against(frozen);
+        revived
+    }
+
+    #[test]
+    fn a_period_goes_on_as_it_began_or_says_that_it_cannot() {
+        let (rows, mine) = (overconfident(400, 9), reference().frozen(&spec(0.5)));
+        let (first, second) = rows.split_at(150);
+        let half = feed(empty().counting_in(Some(&mine)), first);
+        let json = |profile: &Profile| serde_json::to_value(estimated(profile)).unwrap();
+        let whole = json(&feed(empty().counting_in(Some(&mine)), &rows));
+        assert_eq!(json(&feed(revived(&half, Some(&mine)), second)), whole);
+        let another = Reference::of(&feed(empty(), &overconfident(3000, 4))).frozen(&spec(0.5));
+        for frozen in [None, Some(&another)] {
+            let gone = feed(revived(&half, frozen), second);
+            for profile in [&gone, &revived(&gone, Some(&mine))] {
+                let got = estimated(profile).unwrap();
+                assert_eq!(
+                    (got.n, got.reason, got.accuracy, got.classes.len()),
+                    (400, Some("reference_gone"), None, 0)
+                );
+                assert_eq!((got.estimated_minus_realised, got.accuracy_error), (None, None));
+                assert_eq!(got.average_thresholded_confidence.reason, Some("reference_gone"));
+                assert_eq!(got.difference_of_confidence.reason, Some("reference_gone"));
+            }
+        }
+        let without = feed(revived(&feed(empty(), first), Some(&mine)), second);
+        assert_eq!(json(&without), json(&feed(empty(), &rows)), "one that began without a reference ends without");
+    }
+}
