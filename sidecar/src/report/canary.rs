@@ -136,10 +136,25 @@ impl Digest {
         let tested = distances.iter_mut().filter(|measure| measure.p.is_some());
         tested.zip(benjamini_hochberg(&p)).for_each(|(measure, q)| measure.q = Some(q));
         let mut accuracy_difference = self.accuracy_against(other);
-        if self.rows.min(other.rows) >= settings.min_rows {
+        let least = settings.min_rows;
+        if counted(&self.class_counts).min(counted(&other.class_counts)) >= least {
             class_mix.judge(&settings.psi, |measure| measure.z.is_some_and(|z| z >= settings.z));
-            distances.iter_mut().for_each(|ks| ks.judge(&settings.ks, |ks| ks.q.is_some_and(|q| q < settings.fdr)));
+        } else {
+            class_mix.reason = class_mix.reason.or(Some("too_few"));
+        }
+        // As many margins are sampled as confidences.
+        let sampled = self.confidence.n.min(other.confidence.n);
+        for ks in &mut distances {
+            if sampled >= least {
+                ks.judge(&settings.ks, |ks| ks.q.is_some_and(|q| q < settings.fdr));
+            } else {
+                ks.reason = ks.reason.or(Some("too_few"));
+            }
+        }
+        if self.right.1.min(other.right.1) >= least {
             accuracy_difference.judge(settings);
+        } else {
+            accuracy_difference.reason = accuracy_difference.reason.or(Some("too_few"));
         }
         let verdicts = [class_mix.verdict, accuracy_difference.verdict];
         let verdict = verdicts.into_iter().chain(distances.map(|ks| ks.verdict)).flatten().max();
@@ -189,6 +204,10 @@ impl Digest {
     }
 }
 
+fn counted(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, n| sum.saturating_add(*n))
+}
+
 impl Interval {
     /// Drift in the accuracy: large enough by its level, and not by chance.
     fn judge(&mut self, settings: &DriftSettings) {
@@ -215,11 +234,22 @@ mod tests {
     use crate::profile::{Labels, Rows};
     use crate::stats::Columns;
     use ndarray::ArrayView2;
+    use std::ops::Range;
 
     const PERIOD: Period = Period { start_ns: 0, end_ns: 1, partial: false };
 
     /// 600 rows with ids from `first` on; a row in `one_in` is answered otherwise.
     fn profile(version: &str, classes: [&str; 2], first: u64, one_in: u64) -> Profile {
+        of_rows(version, classes, first..first + 600, one_in, |_| true)
+    }
+
+    fn of_rows(
+        version: &str,
+        classes: [&str; 2],
+        ids: Range<u64>,
+        one_in: u64,
+        is_labelled: impl Fn(u64) -> bool,
+    ) -> Profile {
         let spec = Spec {
             model: "m".into(),
             version: version.into(),
@@ -228,13 +258,14 @@ mod tests {
             ..Spec::default()
         };
         let mut profile = Profile::new(Arc::new(spec), 1000, 1);
-        for id in first..first + 600 {
+        for id in ids {
             let truth = id % 2;
             let sure = 0.9 - (id % 7) as f64 / 100.0;
             let answer = if id % one_in == 0 { 1 - truth } else { truth };
             let yes = if answer == 1 { sure } else { 1.0 - sure };
             let by_name = if classes[0] == "no" { [1.0 - yes, yes] } else { [yes, 1.0 - yes] };
-            let label = [if classes[0] == "no" { truth as i32 } else { 1 - truth as i32 }];
+            let truth = if classes[0] == "no" { truth as i32 } else { 1 - truth as i32 };
+            let label = [if is_labelled(id) { truth } else { -1 }];
             profile.update(&Rows {
                 count: 1,
                 probabilities: Some(Columns::F64(ArrayView2::from_shape((1, 2), &by_name).unwrap())),
@@ -277,6 +308,21 @@ mod tests {
         );
         assert_eq!((difference.verdict, worse.verdict), (Some(Verdict::Alert), Some(Verdict::Alert)));
         assert_eq!((worse.agreement.value, worse.agreement.n), (Some(0.75), 400), "400 ids are in both");
+    }
+
+    #[test]
+    fn what_few_rows_say_is_given_without_a_verdict_and_says_so() {
+        let names = ["no", "yes"];
+        let few = &compared(&[of_rows("1", names, 0..20, 100, |_| true), of_rows("2", names, 0..600, 2, |_| true)])[0];
+        let reasons =
+            [few.class_mix.reason, few.confidence_ks.reason, few.margin_ks.reason, few.accuracy_difference.reason];
+        assert_eq!((reasons, few.verdict), ([Some("too_few"); 4], None));
+        assert!(few.confidence_ks.value.is_some() && few.accuracy_difference.value.is_some());
+        let labelled = |version, one_in| of_rows(version, names, 0..600, one_in, |id| id < 29);
+        let labels = &compared(&[labelled("1", 1000), labelled("2", 2)])[0];
+        assert_eq!((labels.accuracy_difference.n, labels.accuracy_difference.reason), (29, Some("too_few")));
+        assert_eq!((labels.accuracy_difference.verdict, labels.class_mix.reason), (None, None));
+        assert!(labels.class_mix.verdict.is_some());
     }
 
     #[test]
