@@ -43,7 +43,41 @@ fn value(reference: &Reference) -> Value {
         "actual": counts(&reference.actual),
         "columns": columns(reference).map(|(of, column)| column_value(of, column)).collect::<Vec<_>>(),
         "bands": reference.bands,
+        "quality": quality(reference),
     })
+}
+
+/// How right the model was, and what its probabilities mean: for each class with a map, what it makes of every tenth.
+fn quality(reference: &Reference) -> Value {
+    let Some(quality) = &reference.quality else { return Value::Null };
+    let mean = |sum: f64| (quality.single_rows > 0).then(|| sum / quality.single_rows as f64);
+    json!({
+        "n": quality.scores.rows().max(quality.single_rows),
+        "single_rows": quality.single_rows,
+        "accuracy": mean(quality.correct as f64),
+        "confidence": mean(quality.confidence),
+        "calibration": calibrated(reference).map(|(name, at)| json!({ "name": name, "at": at })).collect::<Vec<_>>(),
+    })
+}
+
+/// Of each class with a map: its name, and the shares that 0, .1, … 1 mean.
+fn calibrated(reference: &Reference) -> impl Iterator<Item = (&str, Vec<f64>)> {
+    let maps = reference.calibration.iter().flat_map(|own| own.mapped().enumerate().map(move |(k, is)| (own, k, is)));
+    maps.filter(|(.., is_mapped)| *is_mapped).filter_map(|(own, class, _)| {
+        let at = (0..=10).map(|tenth| own.at(class, f64::from(tenth) / 10.0)).collect();
+        Some((reference.probabilities.get(class)?.name.as_str(), at))
+    })
+}
+
+fn labelled(reference: &Reference) -> String {
+    let Some(quality) = &reference.quality else { return "without labels".into() };
+    let (rows, mapped) = (quality.single_rows, calibrated(reference).count());
+    let maps = format!("{mapped} of {} classes are calibrated", reference.probabilities.len());
+    if rows == 0 {
+        return maps;
+    }
+    let [accuracy, confidence] = [quality.correct as f64, quality.confidence].map(|sum| short(sum / rows as f64));
+    format!("accuracy {accuracy}, confidence {confidence} of {rows} labelled rows; {maps}")
 }
 
 fn column_value(of: &str, column: &Column) -> Value {
@@ -86,6 +120,7 @@ fn describe(reference: &Reference) -> String {
         format!("rows       {}  {kind}", reference.rows),
         format!("predicted  {}", shares(&reference.predicted)),
         format!("actual     {}", shares(&reference.actual)),
+        format!("quality    {}", labelled(reference)),
         format!("bands      {}", bands(reference)),
         String::new(),
     ];
