@@ -105,6 +105,9 @@ class Reference:
     ):
         """Of features (rows, features), predictions (rows, classes) and labels (rows,), or some of them; numpy is not needed.
 
+        With predictions and labels it learns what the probabilities mean: the sidecar's estimates of accuracy without labels are then
+        calibrated, and compared with how right the model was here. Best of rows that the model was not trained on.
+
         Columns are compared by name with those of the ring: names must be those that the Monitor was given. Nothing is copied
         before ``save``.
         """
