@@ -2,7 +2,7 @@
 
 mod support;
 
-use mlwatch::profile::{Feature, Profile, Rows, Spec};
+use mlwatch::profile::{Feature, Labels, Profile, Rows, Spec};
 use mlwatch::reference::Reference;
 use mlwatch::stats::Columns;
 use ndarray::ArrayView2;
@@ -35,6 +35,30 @@ fn reference(rows: usize, version: &str) -> Reference {
     let features = Some(Columns::F32(ArrayView2::from_shape((rows, 2), &values).unwrap()));
     profile.update(&Rows { count: rows, features, ..Rows::default() });
     Reference::of(&profile)
+}
+
+/// Three classes, surer of the first than right.
+fn answers(rows: usize) -> (Vec<f32>, Vec<i32>) {
+    let sure = |i: usize| 0.6 + 0.4 * feature(i, 0);
+    let proba = (0..rows).flat_map(|i| [sure(i), (1.0 - sure(i)) * 0.7, (1.0 - sure(i)) * 0.3]).collect();
+    (proba, (0..rows).map(|i| i32::from(feature(i, 1) > 0.6)).collect())
+}
+
+/// The same with answers and, of them, labels.
+fn labelled_reference(rows: usize) -> Reference {
+    let names = ["class_0", "class_1", "class_2"].map(String::from).to_vec();
+    let spec = Spec { model: Options::default().model, threshold: 0.5, classes: names, ..Spec::default() };
+    let mut profile = Profile::new(Arc::new(spec), 1 << 14, 1);
+    let (proba, labels) = answers(rows);
+    let probabilities = Some(Columns::F32(ArrayView2::from_shape((rows, 3), &proba).unwrap()));
+    profile.update(&Rows { count: rows, probabilities, labels: Some(Labels::Classes(&labels)), ..Rows::default() });
+    Reference::of(&profile)
+}
+
+fn write_answers(producer: &Producer) {
+    let (proba, _) = answers(ROWS);
+    let one = RawBatch { rows: ROWS as u32, timestamp_ns: now_ns(), proba: proba.as_ptr().cast(), ..batch() };
+    assert_eq!(producer.write(&one), 0);
 }
 
 fn now_ns() -> u64 {
@@ -119,6 +143,54 @@ fn a_replaced_reference_counts_from_the_next_period_and_a_damaged_one_is_refused
     assert_eq!(drift(&reports[0], "feat_0")["n"], 2 * ROWS);
 }
 
+fn has_checkpoint(output: &Path) -> bool {
+    fs::read_dir(output.join("checkpoint"))
+        .is_ok_and(|files| files.flatten().any(|file| file.path().to_string_lossy().contains(".state.")))
+}
+
+/// What the report of a period says in which the sidecar was killed and its reference meanwhile replaced, or not.
+fn after_a_kill(replaced: Option<&Reference>) -> Value {
+    let (dir, output, library) = (ring_dir(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = library.path().join("m.mlwref");
+    labelled_reference(5000).save(&file).unwrap();
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let arguments = ["--period", "24h", "--reference", library.path().to_str().unwrap()];
+    let killed = Sidecar::start(dir.path(), output.path(), &arguments);
+    write_answers(&producer);
+    wait_until_drained(&producer.path());
+    wait_until("it is in a checkpoint", || has_checkpoint(output.path()));
+    killed.signal("-KILL");
+    killed.wait();
+    if let Some(reference) = replaced {
+        reference.save(&file).unwrap();
+    }
+    write_answers(&producer);
+    let sidecar = Sidecar::start(dir.path(), output.path(), &arguments);
+    wait_until_drained(&producer.path());
+    assert!(sidecar.stop().0.success());
+    with_rows(output.path()).pop().unwrap()
+}
+
+#[test]
+fn after_a_kill_estimates_go_on_by_the_reference_they_began_with() {
+    let report = after_a_kill(None);
+    let (estimated, rows) = (&report["estimated"], report["rows"].as_u64().unwrap());
+    assert_eq!((&estimated["calibrated"], &estimated["n"]), (&Value::Bool(true), &Value::from(rows)));
+    // All rows are predicted as the class that six in ten are of, whatever the model says.
+    assert!((estimated["accuracy"].as_f64().unwrap() - 0.6).abs() < 0.02, "{estimated}");
+    let atc = &estimated["average_thresholded_confidence"];
+    assert!((atc["accuracy"].as_f64().unwrap() - 0.6).abs() < 0.02, "{atc}");
+    assert!((estimated["difference_of_confidence"]["accuracy"].as_f64().unwrap() - 0.6).abs() < 0.02);
+}
+
+#[test]
+fn after_a_kill_estimates_by_another_reference_are_not_mixed_in() {
+    let report = after_a_kill(Some(&labelled_reference(3000)));
+    let estimated = &report["estimated"];
+    assert_eq!((&estimated["accuracy"], &estimated["reason"]), (&Value::Null, &"reference_gone".into()), "{estimated}");
+    assert_eq!(estimated["difference_of_confidence"]["reason"], "reference_gone");
+}
+
 #[test]
 fn after_a_kill_a_period_goes_on_in_the_bins_it_began_in() {
     let (dir, output, library) = (ring_dir(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -128,10 +200,7 @@ fn after_a_kill_a_period_goes_on_in_the_bins_it_began_in() {
     let killed = Sidecar::start(dir.path(), output.path(), &arguments);
     write_period(&producer, now_ns(), 0.5);
     wait_until_drained(&producer.path());
-    wait_until("it is in a checkpoint", || {
-        fs::read_dir(output.path().join("checkpoint"))
-            .is_ok_and(|files| files.flatten().any(|file| file.path().to_string_lossy().contains(".state.")))
-    });
+    wait_until("it is in a checkpoint", || has_checkpoint(output.path()));
     killed.signal("-KILL");
     killed.wait();
     write_period(&producer, now_ns(), 0.5);
