@@ -1,7 +1,7 @@
 //! How right a model was in a reference: what makes its probabilities believable later, without labels.
 
 use crate::profile::{Learned, Profile, Right, Spec};
-use crate::stats::{Calibration, Ranking, Steps, confidence_threshold};
+use crate::stats::{Calibration, MOST_RANKED, Ranking, Steps, confidence_threshold};
 use serde::{Deserialize, Serialize};
 
 /// For the coins of a calibration: the same histograms give the same one.
@@ -45,6 +45,7 @@ impl Quality {
         self.scores.fits(classes)
             && self.scores.is_sound()
             && self.correct <= self.single_rows
+            && (classes > MOST_RANKED || self.single_rows <= self.scores.rows())
             && (0.0..=self.single_rows as f64).contains(&self.confidence)
     }
 
@@ -165,6 +166,7 @@ mod tests {
         let sound = Quality::of(&profile(0..300)).unwrap();
         assert!(sound.is_sound(3) && !sound.is_sound(2));
         assert!(!Quality { correct: sound.single_rows + 1, ..sound.clone() }.is_sound(3));
+        assert!(!Quality { single_rows: u64::MAX, ..sound.clone() }.is_sound(3), "more than all rows");
         for confidence in [f64::NAN, -1.0, f64::INFINITY, 1e308] {
             assert!(!Quality { confidence, ..sound.clone() }.is_sound(3), "{confidence}");
         }

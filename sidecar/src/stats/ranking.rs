@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Bins of [0, 1], each 1/1000 wide.
 pub const SCORE_BINS: usize = 1000;
 
+/// Of what comes from a file: counted exactly as f64, and far from where sums of several overflow.
+const MOST_ROWS: u64 = 1 << 53;
+
 /// Of more classes none is ranked: 64 take 1 MB.
 pub const MOST_RANKED: usize = 64;
 
@@ -69,7 +72,9 @@ impl Ranking {
         let rows = |bins: &[Bin]| bins.iter().map(|bin| bin.rows).try_fold(0u64, u64::checked_add);
         let mut all = self.histograms().map(rows);
         let first = all.next().unwrap_or(Some(0));
-        first.is_some() && all.all(|rows| rows == first) && self.bins.iter().all(|bin| bin.positives <= bin.rows)
+        first.is_some_and(|rows| rows <= MOST_ROWS)
+            && all.all(|rows| rows == first)
+            && self.bins.iter().all(|bin| bin.positives <= bin.rows)
     }
 
     /// Rows added.
@@ -253,6 +258,7 @@ mod tests {
         assert!(!bins(&[(3, 5, 0), (1003, 4, 0)]).is_sound(), "a row without a score of one class");
         assert!(!bins(&[(3, 5, 6), (1003, 5, 0)]).is_sound(), "more of the class than there are");
         assert!(!bins(&[(3, u64::MAX, 0), (4, 2, 0), (1003, 1, 0)]).is_sound(), "more than can be counted");
+        assert!(!bins(&[(3, MOST_ROWS + 1, 0), (1003, MOST_ROWS + 1, 0)]).is_sound(), "more than there ever are");
     }
 
     #[test]
