@@ -92,6 +92,28 @@ def test_the_numbers_are_numpys(mlwatch_bin, tmp_path):
         assert column["counts"] == [int(((values > a) & (values <= b)).sum()) for a, b in zip(edges, edges[1:], strict=False)]
 
 
+def test_what_labels_have_taught_is_shown(mlwatch_bin, tmp_path):
+    rng = np.random.default_rng(6)
+    p = rng.random(ROWS)
+    y = (rng.random(ROWS) < 0.25 + p / 2).astype(np.int32)
+    y[::10] = -1
+    proba, known = np.column_stack([1 - p, p]), y >= 0
+    mlwatch.Reference.fit(proba=proba, y=y, model="m", class_names=["no", "yes"]).save(tmp_path / "m.mlwref")
+    quality = show(mlwatch_bin, tmp_path / "m.mlwref")["quality"]
+    assert quality["n"] == quality["single_rows"] == known.sum()
+    assert quality["accuracy"] == pytest.approx((proba.argmax(axis=1) == y)[known].mean(), abs=1e-12)
+    assert quality["confidence"] == pytest.approx(proba.max(axis=1)[known].mean(), abs=1e-12)
+    assert [entry["name"] for entry in quality["calibration"]] == ["no", "yes"]
+    for entry in quality["calibration"]:
+        # It says p where p/2 + 1/4 is true. Least squares go to extremes at the ends, where a map has few rows to lean on.
+        np.testing.assert_allclose(entry["at"][1:-1], 0.25 + np.arange(1, 10) / 20, atol=0.15)
+        assert entry["at"] == sorted(entry["at"])
+    text = subprocess.run([mlwatch_bin, "reference", "show", tmp_path / "m.mlwref"], check=True, capture_output=True, text=True).stdout
+    assert f"of {known.sum()} labelled rows; 2 of 2 classes are calibrated" in text
+    mlwatch.Reference.fit(proba=proba, model="m").save(tmp_path / "m.mlwref")
+    assert show(mlwatch_bin, tmp_path / "m.mlwref")["quality"] is None
+
+
 def reported(watch, run_sidecar, references, x, proba):
     monitor = watch("m", n_classes=3, n_features=5, feature_names=NAMES, dtype="f64", feature_kinds=["numerical"] * 3 + ["categorical", "numerical"])
     assert monitor.collect(proba, x)
