@@ -32,12 +32,12 @@ impl Quality {
         })
     }
 
-    /// As if the rows of both had been seen; both are of the same classes in the same order.
-    pub fn merge(&mut self, other: &Quality) {
+    /// As if the rows of both had been seen. `order` says where each of its classes is among those of `other`, which has the same.
+    pub fn merge(&mut self, other: &Quality, order: &[usize]) {
         self.single_rows = self.single_rows.saturating_add(other.single_rows);
         self.correct = self.correct.saturating_add(other.correct);
         self.confidence += other.confidence;
-        self.scores.merge(&other.scores);
+        self.scores.merge(&other.scores.reordered(order));
     }
 
     /// Whether it can have been made: what comes from a file may be anything.
@@ -134,10 +134,22 @@ mod tests {
     fn merge_equals_whole() {
         let of = |rows| Quality::of(&profile(rows)).unwrap();
         let (mut merged, whole) = (of(0..1000), of(0..3000));
-        merged.merge(&of(1000..3000));
+        merged.merge(&of(1000..3000), &[0, 1, 2]);
         assert!((merged.confidence - whole.confidence).abs() < 1e-9);
         assert_eq!(Quality { confidence: whole.confidence, ..merged.clone() }, whole);
         assert_eq!((whole.single_rows, merged.calibration()), (2700, whole.calibration()));
+    }
+
+    #[test]
+    fn classes_in_another_order_are_merged_with_their_own() {
+        let quality = Quality::of(&profile(0..1000)).unwrap();
+        let turned = Quality { scores: quality.scores.reordered(&[2, 0, 1]), ..quality.clone() };
+        let (mut merged, mut twice) = (quality.clone(), quality.clone());
+        merged.merge(&turned, &[1, 2, 0]);
+        twice.merge(&quality, &[0, 1, 2]);
+        assert_ne!(turned, quality);
+        assert_eq!(merged, twice);
+        assert_eq!(Ranking::new().reordered(&[1, 0]), Ranking::new());
     }
 
     #[test]

@@ -109,6 +109,12 @@ impl Ranking {
         }
     }
 
+    /// The same for classes in another order, each named by where its own is; that of nothing stays so.
+    pub fn reordered(&self, order: &[usize]) -> Ranking {
+        let classes: Vec<&[Bin]> = self.histograms().collect();
+        Ranking { bins: order.iter().flat_map(|&own| classes.get(own).copied().unwrap_or_default()).copied().collect() }
+    }
+
     /// The bins of each class, in order; nothing before the first row, or with more than [`MOST_RANKED`] classes.
     pub(super) fn histograms(&self) -> impl Iterator<Item = &[Bin]> + '_ {
         self.bins.chunks_exact(SCORE_BINS)
