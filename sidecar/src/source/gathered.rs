@@ -1,6 +1,6 @@
 //! What reports tell of the columns of one model, gathered over periods.
 
-use super::told::{MOST_COUNT, Predictions, Summary, Told};
+use super::told::{Labels, MOST_COUNT, Predictions, Summary, Told};
 use crate::profile::Spec;
 use crate::reference::{Categorical, Column, Interpolated};
 use crate::stats::{MOST_STEPS, Moment};
@@ -122,15 +122,11 @@ impl Gathered {
     }
 
     /// And one more period.
-    pub fn with(mut self, told: Told) -> Result<Gathered, String> {
+    pub fn with(mut self, told: &Told) -> Result<Gathered, String> {
         if told.spec() != self.spec {
             return Err("it has other columns than the reports before it: name only those that have the same".into());
         }
         self.rows = self.rows.saturating_add(told.rows.0);
-        for class in &told.labels.classes {
-            let sum = self.actual.entry(class.name.clone()).or_default();
-            *sum = sum.saturating_add(class.support.0);
-        }
         if let Some(predictions) = &told.predictions {
             self.add_predictions(predictions)?;
         }
@@ -144,6 +140,14 @@ impl Gathered {
             }
         }
         Ok(self)
+    }
+
+    /// Of one of the periods, as far as they have come.
+    pub fn add_labels(&mut self, labels: &Labels) {
+        for class in &labels.classes {
+            let sum = self.actual.entry(class.name.clone()).or_default();
+            *sum = sum.saturating_add(class.support.0);
+        }
     }
 
     fn add_predictions(&mut self, told: &Predictions) -> Result<(), String> {

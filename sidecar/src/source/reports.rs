@@ -6,12 +6,12 @@ use super::SourceError;
 use super::bands::Numbers;
 use super::build::MOST_BYTES;
 use super::gathered::Gathered;
-use super::told::Told;
+use super::told::{Labels, Told};
 use crate::profile::Spec;
 use crate::reference::Reference;
 use serde::Deserialize as _;
-use serde_json::Value;
-use std::collections::BTreeSet;
+use serde_json::{Value, json};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -37,9 +37,9 @@ struct Skipped {
     other_models: u64,
     other_versions: u64,
     partial: u64,
-    revised: u64,
     empty: u64,
     unfinished: u64,
+    revisions: u64,
 }
 
 struct Reading<'a> {
@@ -47,17 +47,28 @@ struct Reading<'a> {
     versions: BTreeSet<String>,
     gathered: Option<Gathered>,
     numbers: Numbers,
-    used: u64,
+    /// Of each period by its start, in the highest revision so far; and the periods that are used.
+    labels: HashMap<String, (u64, Labels)>,
+    periods: Vec<String>,
     skipped: Skipped,
 }
 
 /// Of report files in the order of their periods.
 pub fn of_reports(files: &[PathBuf], of: &ReportsOf) -> Result<Reference, SourceError> {
-    let (gathered, numbers, skipped) = (None, Numbers::default(), Skipped::default());
-    let mut reading = Reading { of, versions: BTreeSet::new(), gathered, numbers, used: 0, skipped };
+    let mut reading = Reading {
+        of,
+        versions: BTreeSet::new(),
+        gathered: None,
+        numbers: Numbers::default(),
+        labels: HashMap::new(),
+        periods: Vec::new(),
+        skipped: Skipped::default(),
+    };
     files.iter().try_for_each(|file| reading.file(file))?;
-    let Skipped { other_models, other_versions, partial, revised, empty, unfinished } = reading.skipped;
-    info!(used = reading.used, partial, revised, other_versions, other_models, empty, unfinished, "reports read");
+    reading.add_labels();
+    let Skipped { other_models, other_versions, partial, empty, unfinished, revisions } = reading.skipped;
+    let used = reading.periods.len();
+    info!(used, revisions, partial, other_versions, other_models, empty, unfinished, "reports read");
     let Some(gathered) = reading.gathered else {
         let why = format!(
             "no whole period with rows of the model {:?}, version {:?}, is in these reports",
@@ -85,7 +96,7 @@ impl Reading<'_> {
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), String> {
-        let report: Value = match serde_json::from_slice(line) {
+        let mut report: Value = match serde_json::from_slice(line) {
             Ok(report) => report,
             // A sidecar is writing it, or was killed.
             Err(_) if !line.ends_with(b"\n") => {
@@ -95,12 +106,32 @@ impl Reading<'_> {
             Err(why) => return Err(format!("it is no report: {why}")),
         };
         let told = Told::deserialize(&report).map_err(|why| format!("it is no report: {why}"))?;
-        if self.is_wanted(&told)? {
-            self.add(told)?;
+        if !self.is_wanted(&told)? {
+            return Ok(());
+        }
+        if told.revision.0 > 0 {
+            // Says of labels what has come of them, and nothing else.
+            self.skipped.revisions += 1;
+        } else {
+            self.add(&told)?;
+            report["labels"] = Value::Null;
             self.numbers.add(&report);
-            self.used += 1;
+            self.periods.push(told.start.clone());
+        }
+        let newer = self.labels.get(&told.start).is_none_or(|(revision, _)| *revision <= told.revision.0);
+        if newer {
+            self.labels.insert(told.start, (told.revision.0, told.labels));
         }
         Ok(())
+    }
+
+    /// Of a period once, however often it was reported.
+    fn add_labels(&mut self) {
+        let Some(gathered) = &mut self.gathered else { return };
+        for (_, labels) in self.periods.iter().filter_map(|period| self.labels.remove(period)) {
+            gathered.add_labels(&labels);
+            self.numbers.add(&json!({ "labels": { "accuracy": labels.accuracy } }));
+        }
     }
 
     fn is_wanted(&mut self, told: &Told) -> Result<bool, String> {
@@ -108,8 +139,6 @@ impl Reading<'_> {
         let counter = match told {
             _ if told.model != self.of.model => &mut skipped.other_models,
             _ if !self.of.version.is_empty() && told.version != self.of.version => &mut skipped.other_versions,
-            // It says nothing but what labels have changed.
-            _ if told.revision > 0 => &mut skipped.revised,
             _ if told.partial => &mut skipped.partial,
             _ if told.rows.0 == 0 => &mut skipped.empty,
             _ => {
@@ -124,12 +153,12 @@ impl Reading<'_> {
         Ok(false)
     }
 
-    fn add(&mut self, told: Told) -> Result<(), String> {
+    fn add(&mut self, told: &Told) -> Result<(), String> {
         let known = match self.gathered.take() {
             Some(known) => known,
-            None => Gathered::like(&told),
+            None => Gathered::like(told),
         };
-        let bytes = (self.used + 1).saturating_mul(known.count()).saturating_mul(BYTES_A_COLUMN);
+        let bytes = (self.periods.len() as u64 + 1).saturating_mul(known.count()).saturating_mul(BYTES_A_COLUMN);
         if bytes > MOST_BYTES {
             return Err(format!(
                 "so many reports take more than {MOST_BYTES} bytes: name fewer, and merge the references"
@@ -152,6 +181,8 @@ mod tests {
     use proptest::prelude::*;
     use std::fs;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering::Relaxed;
 
     fn spec() -> Spec {
         let feature = |name: &str, categorical| Feature { name: name.into(), categorical };
@@ -184,10 +215,12 @@ mod tests {
         profile
     }
 
+    /// Every one has another start.
     fn line(profile: &Profile, partial: bool) -> String {
-        let report =
-            Report::of(Period { start_ns: 0, end_ns: 1, partial }, profile, crate::ring::wire::DROP_REASON_NAMES);
-        serde_json::to_string(&report).unwrap() + "\n"
+        static STARTS: AtomicU64 = AtomicU64::new(1);
+        let start_ns = STARTS.fetch_add(1, Relaxed) * 1_000_000_000;
+        let period = Period { start_ns, end_ns: start_ns + 1, partial };
+        serde_json::to_string(&Report::of(period, profile, crate::ring::wire::DROP_REASON_NAMES)).unwrap() + "\n"
     }
 
     fn read(text: impl AsRef<[u8]>, version: &str) -> Result<Reference, String> {
@@ -208,7 +241,7 @@ mod tests {
         let rows: Vec<(f64, i32)> =
             (0..20_000).map(|i| (-noise(i).max(1e-9).ln() * (1.0 + (i / 1000 % 3) as f64), (i % 2) as i32)).collect();
         let text: String = rows.chunks(1000).map(|rows| line(&profile(spec(), rows), false)).collect();
-        let reference = read(&text, "").unwrap();
+        let reference = read(text, "").unwrap();
         let mut all: Vec<f64> = rows.iter().map(|(x, _)| *x).collect();
         all.sort_by(f64::total_cmp);
         let numerical = reference.features[0].as_numerical().unwrap();
@@ -230,22 +263,21 @@ mod tests {
         let others = [
             line(&profile(spec(), &[(9.0, 0)]), true),
             line(&profile(spec(), &[]), false),
-            whole.replace(r#""revision":0"#, r#""revision":1"#),
             line(&profile(Spec { model: "n".into(), ..spec() }, &[(9.0, 0)]), false),
             line(&profile(Spec { version: "8".into(), ..spec() }, &[(9.0, 0)]), false),
             whole.clone(),
             whole[..100].to_owned(),
         ];
-        let reference = read(&others.concat(), "7").unwrap();
+        let reference = read(others.concat(), "7").unwrap();
         assert_eq!((reference.rows, reference.features[0].moment.max, reference.version.as_str()), (2, 2.0, "7"));
-        assert!(read(&others[..6].concat(), "").unwrap_err().contains("versions \"7\" and \"8\""));
+        assert!(read(others[..5].concat(), "").unwrap_err().contains("versions \"7\" and \"8\""));
         assert!(read(&others[0], "").unwrap_err().contains("no whole period"));
     }
 
     #[test]
     fn what_is_wrong_is_said_with_file_and_line() {
         let whole = line(&profile(spec(), &[(1.0, 0)]), false);
-        let second = |text: &str| read(&format!("{whole}{text}"), "").unwrap_err();
+        let second = |text: &str| read(format!("{whole}{text}"), "").unwrap_err();
         let says = |text: &str, what: &str| {
             let why = second(text);
             assert!(why.starts_with("/metrics-1.jsonl:2: ") && why.contains(what), "{why}");
@@ -265,6 +297,24 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_came_later_count_once_in_their_last_revision() {
+        let period = Period { start_ns: 0, end_ns: 1, partial: false };
+        let of = |report: Report| serde_json::to_string(&report).unwrap() + "\n";
+        let names = crate::ring::wire::DROP_REASON_NAMES;
+        let (before, after) = (profile(spec(), &[(1.0, 0), (2.0, -1)]), profile(spec(), &[(1.0, 0), (2.0, 1)]));
+        let first = of(Report::of(period, &before, names));
+        let [second, third] =
+            [(1, &before), (2, &after)].map(|(n, profile)| of(Report::revised(period, profile, n, names)));
+        let other = line(&before, false);
+        for order in [[&first, &second, &third, &other], [&third, &other, &second, &first]] {
+            let reference = read(order.map(String::as_str).concat(), "").unwrap();
+            assert_eq!((reference.rows, &reference.actual[..]), (4, &[("a".to_owned(), 2), ("b".to_owned(), 1)][..]));
+            assert_eq!(reference.band("labels.accuracy").unwrap().n, 2);
+        }
+        assert!(read(third, "").is_err(), "the period itself is in no file");
+    }
+
+    #[test]
     fn a_regression_has_outputs_and_no_classes() {
         let spec = Spec { regression: true, classes: vec!["price".into()], features: vec![], ..spec() };
         let whole = |values: &[f64]| {
@@ -273,7 +323,7 @@ mod tests {
             profile.update(&Rows { count: values.len(), probabilities, ..Rows::default() });
             line(&profile, false)
         };
-        let reference = read(&(whole(&[1.0, 2.0]) + &whole(&[6.0])), "").unwrap();
+        let reference = read(whole(&[1.0, 2.0]) + &whole(&[6.0]), "").unwrap();
         let moment = &reference.probabilities[0].moment;
         assert_eq!((moment.n, moment.mean, moment.m2), (3, 3.0, 14.0));
         assert!(reference.regression && reference.predicted.is_empty() && reference.confidence.is_none());
@@ -303,7 +353,7 @@ mod tests {
                 proptest::collection::vec((prop_oneof![(-9..9i32).prop_map(f64::from), Just(f64::NAN)], 0..2), 1..60), 1..6),
         ) {
             let text: String = periods.iter().map(|rows| line(&profile(spec(), rows), false)).collect();
-            let (got, want) = (read(&text, "").unwrap(), Reference::of(&profile(spec(), &periods.concat())));
+            let (got, want) = (read(text, "").unwrap(), Reference::of(&profile(spec(), &periods.concat())));
             prop_assert_eq!((got.rows, &got.predicted, &got.actual), (want.rows, &want.predicted, &want.actual));
             let columns = |r: &Reference| -> Vec<Column> {
                 r.confidence.iter().chain(&r.margin).chain(&r.entropy).chain(&r.probabilities).chain(&r.features).cloned().collect()

@@ -16,11 +16,12 @@ pub struct Told {
     _format: (),
     pub model: String,
     pub version: String,
-    pub task: Task,
-    pub partial: bool,
+    pub start: String,
     /// Not in the first reports.
     #[serde(default)]
-    pub revision: u64,
+    pub revision: Count,
+    pub task: Task,
+    pub partial: bool,
     pub rows: Count,
     pub predictions: Option<Predictions>,
     pub outputs: Option<Vec<Named>>,
@@ -80,6 +81,7 @@ pub struct ValueCount {
 
 #[derive(Debug, Deserialize)]
 pub struct Labels {
+    pub accuracy: Option<f64>,
     pub classes: Vec<Support>,
 }
 
