@@ -32,7 +32,6 @@ pub use sample::Sample;
 pub use segments::{Segment, SegmentKey, Segments};
 pub use spec::{Block, Feature, SegmentBy, Segmentation, Size, Spec};
 
-use crate::stats::classify;
 use predictions::Classified;
 use quality::Answers;
 use sample::MOST_CHANGES;
@@ -195,7 +194,8 @@ impl Profile {
         }
         if let Some(labels) = rows.labels {
             let reading = &self.estimates.reading;
-            let answers = Answers { probabilities: rows.probabilities, classified: &self.classified, reading, epsilon: None };
+            let answers =
+                Answers { probabilities: rows.probabilities, classified: &self.classified, reading, epsilon: None };
             self.quality.update(labels, &answers);
         }
         if let (Some(segments), Some(segmentation)) = (&mut self.segments, &self.spec.segments) {

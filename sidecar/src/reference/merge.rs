@@ -1,6 +1,6 @@
 //! Several references of one model as one: as if it had been made from all their rows, as far as they tell.
 
-use super::{Band, Column, Reference, Shape};
+use super::{Band, Column, Quality, Reference, Shape};
 use std::collections::{BTreeMap, HashMap};
 use thiserror::Error;
 use tracing::warn;
@@ -106,9 +106,24 @@ impl Reference {
             features: join(&|part| part.features.iter().collect()),
             exact,
             bands: pooled(&parts),
-            quality: None,
+            quality: self.merged_quality(&parts),
             calibration: None,
         }
+    }
+
+    /// Of the rows of those that have labels, its classes in our order.
+    fn merged_quality(&self, parts: &[&Reference]) -> Option<Quality> {
+        let mut merged: Option<Quality> = None;
+        for part in parts {
+            let Some(quality) = &part.quality else { continue };
+            let place = |class: &Column| part.probabilities.iter().position(|theirs| theirs.name == class.name);
+            let order = self.probabilities.iter().map(place).collect::<Option<Vec<_>>>()?;
+            match &mut merged {
+                None => merged = Some(quality.reordered(&order)),
+                Some(merged) => merged.merge(quality, &order),
+            }
+        }
+        merged
     }
 
     fn check_same(&self, it: &Reference, any_version: bool) -> Result<(), Mismatch> {
@@ -301,6 +316,7 @@ mod tests {
         turned.features.reverse();
         turned.probabilities.reverse();
         turned.predicted.reverse();
+        turned.quality = turned.quality.map(|quality| quality.reordered(&[1, 0]));
         assert_eq!(merge(&[one.clone(), turned.clone()]), merge(&[one.clone(), one.clone()]));
         assert_eq!(merge(&[turned, one]).features[0].name, "plan");
     }

@@ -40,6 +40,11 @@ impl Quality {
         self.scores.merge(&other.scores.reordered(order));
     }
 
+    /// The same with its classes in another order: `order` says where each of them is.
+    pub(super) fn reordered(&self, order: &[usize]) -> Quality {
+        Quality { scores: self.scores.reordered(order), ..self.clone() }
+    }
+
     /// Whether it can have been made: what comes from a file may be anything.
     pub(super) fn is_sound(&self, classes: usize) -> bool {
         self.scores.fits(classes)

@@ -142,10 +142,8 @@ impl Digest {
         } else {
             class_mix.reason = class_mix.reason.or(Some("too_few"));
         }
-        // As many margins are sampled as confidences.
-        let sampled = self.confidence.n.min(other.confidence.n);
-        for ks in &mut distances {
-            if sampled >= least {
+        for (i, ks) in distances.iter_mut().enumerate() {
+            if self.answers[i].n.min(other.answers[i].n) >= least {
                 ks.judge(&settings.ks, |ks| ks.q.is_some_and(|q| q < settings.fdr));
             } else {
                 ks.reason = ks.reason.or(Some("too_few"));
