@@ -153,9 +153,7 @@ impl State {
             state.sample(rows);
         });
         for reservoir in [&mut self.late.sample.reservoir, &mut self.reservoir] {
-            (0..SEEN).for_each(|_| {
-                reservoir.offer();
-            });
+            reservoir.offer(SEEN as usize, &mut Vec::new());
         }
     }
 
@@ -173,9 +171,8 @@ impl State {
     }
 
     fn sample(&mut self, rows: &Rows<'_>) {
-        let offers = (0..rows.count).map(|row| (row, self.reservoir.offer()));
         self.kept.clear();
-        self.kept.extend(offers.filter_map(|(row, slot)| Some((row, slot?))));
+        self.reservoir.offer(rows.count, &mut self.kept);
         for (store, section) in self.stores.iter_mut().zip([rows.probabilities, rows.features]) {
             store.keep(&section.expect("both sections were written"), &self.kept);
         }

@@ -164,11 +164,9 @@ fn sample() {
         let mut reservoir = Reservoir::new(capacity, 1);
         let mut store = RowStore::new(COLUMNS);
         (0..capacity).for_each(|slot| store.keep(&rows, &[(0, slot as usize)]));
-        (0..capacity * seen).for_each(|_| {
-            reservoir.offer();
-        });
-        let aged = reservoir.clone();
         let mut kept = Vec::new();
+        reservoir.offer((capacity * seen) as usize, &mut kept);
+        let aged = reservoir.clone();
         let mut batches = 0;
         let kernel = || {
             // As old as it is said to be, but for some per cent.
@@ -177,7 +175,7 @@ fn sample() {
             }
             batches += 1;
             kept.clear();
-            kept.extend((0..ROWS).filter_map(|row| Some((row, reservoir.offer()?))));
+            reservoir.offer(ROWS, &mut kept);
             store.keep(&rows, &kept);
         };
         let yardstick = || copy.values_mut().copy_from_slice(batch.as_slice().expect("no gaps"));

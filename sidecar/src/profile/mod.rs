@@ -229,6 +229,7 @@ impl Profile {
             && self.estimates.fits(&spec)
             && self.features.fits(&spec)
             && self.answered.fits(classes)
+            && self.sample.reservoir.is_sound()
             && segments;
         self.sample = self.sample.emptied(&spec);
         self.spec = spec;

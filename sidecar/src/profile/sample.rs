@@ -47,11 +47,7 @@ impl Sample {
 
     pub(super) fn update(&mut self, rows: &Rows<'_>) {
         self.kept.clear();
-        for row in 0..rows.count {
-            if let Some(slot) = self.reservoir.offer() {
-                self.kept.push((row, slot));
-            }
-        }
+        self.reservoir.offer(rows.count, &mut self.kept);
         self.changed_slots.extend(self.kept.iter().map(|&(_, slot)| slot as u32));
         if self.changed_slots.len() as u64 > MOST_CHANGES.max(2 * self.reservoir.capacity()) {
             self.changed_slots.sort_unstable();

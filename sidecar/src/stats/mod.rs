@@ -27,6 +27,7 @@ mod reservoir;
 mod scalar;
 mod scoring;
 mod significance;
+mod skips;
 mod steps;
 mod thresholds;
 mod vectors;
