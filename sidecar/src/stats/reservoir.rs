@@ -5,7 +5,7 @@
 //! same rows in the same order give the same sample, however they come in batches.
 
 use super::skips::Skips;
-use super::{Columns, Scalar, with_view};
+use super::{Columns, Scalar, packed, with_view};
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -264,9 +264,11 @@ fn keep<V: Copy, T: Copy>(
     kept: &[(usize, usize)],
     convert: impl Fn(T) -> V,
 ) {
+    let rows = packed(rows);
     for &(from, slot) in kept {
+        let from = &rows[from * columns..(from + 1) * columns];
         let to = slot_of(values, missing, slot * columns, columns);
-        to.iter_mut().zip(rows.row(from)).for_each(|(to, &x)| *to = convert(x));
+        to.iter_mut().zip(from).for_each(|(to, &x)| *to = convert(x));
     }
 }
 
