@@ -197,10 +197,7 @@ fn quantiles() {
         let kept: Vec<(usize, usize)> = (0..rows).map(|row| (row, row)).collect();
         store.keep(&Columns::F32(matrix), &kept);
         let yardstick = || (0..COLUMNS).map(|j| gather_and_sort(&values, COLUMNS, j).q50).sum::<f64>();
-        let kernel = || {
-            let quantiles = (0..COLUMNS).map(|j| Quantiles::of(&mut store.finite_column(j)));
-            quantiles.map(|q| q.expect("values").q50).sum::<f64>()
-        };
+        let kernel = || store.quantiles().into_iter().map(|(_, q)| q.expect("values").q50).sum::<f64>();
         compare("seven quantiles", &format!("{rows} × {COLUMNS}, {name}"), "gather and sort", yardstick, kernel);
     }
 }

@@ -52,15 +52,17 @@ pub struct TopValue {
 
 pub(super) fn features(profile: &Profile) -> Vec<FeatureReport> {
     let moments = profile.features.moments.columns();
-    let columns = profile.spec.features.iter().zip(moments).zip(&profile.features.categories).enumerate();
+    let columns = profile.spec.features.iter().zip(moments).zip(&profile.features.categories);
     columns
-        .map(|(j, ((feature, moment), categories))| FeatureReport {
+        .zip(profile.sample.features.quantiles())
+        .enumerate()
+        .map(|(j, (((feature, moment), categories), quantiles))| FeatureReport {
             name: feature.name.clone(),
             kind: kind(feature, j, &profile.spec.embeddings),
             missing: moment.nan,
             inf: moment.inf,
             zero: moment.zero,
-            summary: Summary::of(&moment, profile.sample.features.finite_column(j)),
+            summary: Summary::with(&moment, quantiles),
             codes: categories.as_ref().map(|categories| codes(categories, moment.n)),
         })
         .collect()

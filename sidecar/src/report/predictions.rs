@@ -65,11 +65,12 @@ pub(super) fn predictions(profile: &Profile) -> Predictions {
     let low_confidence_rows = profile.predictions.low_confidence_rows;
     let [low_confidence_share, low_confidence_share_low, low_confidence_share_high] =
         spread(Proportion::of(low_confidence_rows, classified));
+    let quantiles = profile.sample.probabilities.quantiles();
     let class = |(k, (name, moment)): (usize, (&String, Moment))| ClassReport {
         name: name.clone(),
         count: profile.predictions.class_counts[k],
         frequency: frequency(profile.predictions.class_counts[k], classified),
-        probability: Summary::of(&moment, profile.sample.probabilities.finite_column(k)),
+        probability: Summary::with(&moment, quantiles[k]),
     };
     Predictions {
         rows: profile.predictions.rows,
@@ -112,11 +113,10 @@ pub(super) const FIRST_INVALID_BYTES: u64 = 4 * (size_of::<FirstInvalid>() + MAX
 
 pub(super) fn outputs(profile: &Profile) -> Vec<Named> {
     let moments = profile.predictions.probabilities.columns();
-    let named = |(k, (name, moment)): (usize, (&String, Moment))| Named {
-        name: name.clone(),
-        summary: Summary::of(&moment, profile.sample.probabilities.finite_column(k)),
-    };
-    profile.spec.classes.iter().zip(moments).enumerate().map(named).collect()
+    let columns = profile.spec.classes.iter().zip(moments).zip(profile.sample.probabilities.quantiles());
+    columns
+        .map(|((name, moment), quantiles)| Named { name: name.clone(), summary: Summary::with(&moment, quantiles) })
+        .collect()
 }
 
 #[cfg(test)]

@@ -30,11 +30,16 @@ pub struct Summary {
 impl Summary {
     /// `sample` holds the finite values of the kept rows, in any order.
     pub(super) fn of(moment: &Moment, mut sample: Vec<f64>) -> Summary {
+        let q = Quantiles::of(&mut sample);
+        Summary::with(moment, (sample.len() as u64, q))
+    }
+
+    /// The kept rows have `sampled` finite values with the quantiles `q`.
+    pub(super) fn with(moment: &Moment, (sampled, q): (u64, Option<Quantiles>)) -> Summary {
         let any = moment.n > 0;
         let std = moment.std();
         let range = moment.max - moment.min;
         let overflow = any && !(std.is_some_and(f64::is_finite) && range.is_finite() && moment.mean.is_finite());
-        let q = Quantiles::of(&mut sample);
         Summary {
             n: moment.n,
             mean: any.then_some(moment.mean).filter(|x| x.is_finite()),
@@ -42,7 +47,7 @@ impl Summary {
             min: any.then_some(moment.min),
             max: any.then_some(moment.max),
             range: any.then_some(range).filter(|x| x.is_finite()),
-            sampled: sample.len() as u64,
+            sampled,
             q01: q.map(|q| q.q01),
             q05: q.map(|q| q.q05),
             q25: q.map(|q| q.q25),

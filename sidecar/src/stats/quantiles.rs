@@ -14,32 +14,60 @@ pub struct Quantiles {
     pub q99: f64,
 }
 
+/// Which quantiles these are.
+const SHARES: [f64; 7] = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99];
+
 impl Quantiles {
     /// Of finite values in any order; `None` of none. Sorts in place.
     pub fn of(values: &mut [f64]) -> Option<Quantiles> {
         values.sort_unstable_by(f64::total_cmp);
-        let q = |at| quantile_sorted(values, at);
-        Some(Quantiles {
-            q01: q(0.01)?,
-            q05: q(0.05)?,
-            q25: q(0.25)?,
-            q50: q(0.5)?,
-            q75: q(0.75)?,
-            q95: q(0.95)?,
-            q99: q(0.99)?,
-        })
+        Quantiles::by_rank(values.len(), |rank| values[rank])
+    }
+
+    /// Of `n` values, of which `value` says those that have the [`ranks`](Self::ranks).
+    pub(super) fn by_rank(n: usize, value: impl Fn(usize) -> f64) -> Option<Quantiles> {
+        let last = n.checked_sub(1)?;
+        let [q01, q05, q25, q50, q75, q95, q99] = SHARES.map(|share| Place::of(share, last).interpolate(&value));
+        Some(Quantiles { q01, q05, q25, q50, q75, q95, q99 })
+    }
+
+    /// Of `n` values, those that the quantiles lie between, ascending, from 0 for the least; `None` of none.
+    pub(super) fn ranks(n: usize) -> Option<[usize; 14]> {
+        let last = n.checked_sub(1)?;
+        let mut ranks = [0; 14];
+        for (ranks, share) in ranks.chunks_exact_mut(2).zip(SHARES) {
+            let place = Place::of(share, last);
+            ranks.copy_from_slice(&[place.below, place.above]);
+        }
+        ranks.sort_unstable();
+        Some(ranks)
     }
 }
 
 /// The `q` quantile, q in [0, 1], of ascending finite values; `None` of none.
 pub fn quantile_sorted(ascending: &[f64], q: f64) -> Option<f64> {
-    let position = q * ascending.len().checked_sub(1)? as f64;
-    let (below, share) = (position.floor(), position.fract());
-    let low = ascending[below as usize];
-    let high = ascending[position.ceil() as usize];
-    // Halves, because high − low overflows for values near the largest f64.
-    // And + 0, which makes 0 of −0.
-    Some(if low == high { low + 0.0 } else { low + 2.0 * (share * (high / 2.0 - low / 2.0)) })
+    Some(Place::of(q, ascending.len().checked_sub(1)?).interpolate(|rank| ascending[rank]))
+}
+
+/// Where a quantile lies: between two ranks, and how far from the lower one.
+struct Place {
+    below: usize,
+    above: usize,
+    share: f64,
+}
+
+impl Place {
+    fn of(q: f64, last: usize) -> Place {
+        let position = q * last as f64;
+        Place { below: position.floor() as usize, above: position.ceil() as usize, share: position.fract() }
+    }
+
+    fn interpolate(&self, value: impl Fn(usize) -> f64) -> f64 {
+        let (low, high) = (value(self.below), value(self.above));
+        // Halves, because high − low overflows for values near the largest f64.
+        // And + 0, which makes 0 of −0.
+        if low == high { low + 0.0 } else { low + 2.0 * (self.share * (high / 2.0 - low / 2.0)) }
+    }
 }
 
 #[cfg(test)]

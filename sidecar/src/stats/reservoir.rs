@@ -4,8 +4,9 @@
 //! on Algorithm L ([`Skips`]) draws how many rows to pass over, which costs something for rows that are taken only. Seeded, so the
 //! same rows in the same order give the same sample, however they come in batches.
 
+use super::order::{Ordered, for_each_column};
 use super::skips::Skips;
-use super::{Columns, Scalar, packed, with_view};
+use super::{Columns, Quantiles, Scalar, packed, with_view};
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -230,6 +231,21 @@ impl RowStore {
             Values::F32(values) => finite(values.iter().skip(column).step_by(step).map(|&x| f64::from(x))),
             Values::F64(values) => finite(values.iter().skip(column).step_by(step).copied()),
         }
+    }
+
+    /// Calls `each` with the finite values of every column, from the first column to the last.
+    pub fn for_each_column(&self, each: impl FnMut(usize, &mut dyn Ordered)) {
+        match &self.values {
+            Values::F32(values) => for_each_column(values, self.columns, each),
+            Values::F64(values) => for_each_column(values, self.columns, each),
+        }
+    }
+
+    /// Of every column: how many finite values it has, and their quantiles.
+    pub fn quantiles(&self) -> Vec<(u64, Option<Quantiles>)> {
+        let mut quantiles = Vec::with_capacity(self.columns);
+        self.for_each_column(|_, column| quantiles.push((column.count() as u64, column.quantiles())));
+        quantiles
     }
 
     /// Calls `each` with every kept row.

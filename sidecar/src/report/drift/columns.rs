@@ -26,30 +26,33 @@ pub(super) fn columns(profile: &Profile, reference: &Reference) -> Vec<ColumnDri
         for (of, column, moments, counts, sample) in rows {
             let moment = moments.columns()[0];
             let above = |edges| counts.above(0, edges);
-            columns.push(numerical(of, "", column.as_ref(), &moment, above, sample));
+            columns.push(numerical(of, "", column.as_ref(), &moment, above, || ascending(sample)));
         }
     }
     let of = if spec.regression { ColumnKind::Output } else { ColumnKind::Probability };
-    for (k, (name, moment)) in spec.classes.iter().zip(profile.predictions.probabilities.columns()).enumerate() {
-        let sample = profile.sample.probabilities.finite_column(k);
-        let above = |edges| bins.probabilities.above(k, edges);
-        columns.push(numerical(of, name, reference.probability(name), &moment, above, sample));
-    }
+    let moments = profile.predictions.probabilities.columns();
+    profile.sample.probabilities.for_each_column(|k, sample| {
+        let (name, above) = (&spec.classes[k], |edges| bins.probabilities.above(k, edges));
+        columns.push(numerical(of, name, reference.probability(name), &moments[k], above, || sample.ascending()));
+    });
     let moments = profile.features.moments.columns();
-    for (j, ((feature, moment), categories)) in
-        spec.features.iter().zip(moments).zip(&profile.features.categories).enumerate()
-    {
+    profile.sample.features.for_each_column(|j, sample| {
+        let (feature, moment) = (&spec.features[j], &moments[j]);
         let column = reference.feature(&feature.name, feature.categorical);
-        columns.push(match categories {
-            Some(categories) => categorical(&feature.name, column, &moment, categories),
+        columns.push(match &profile.features.categories[j] {
+            Some(categories) => categorical(&feature.name, column, moment, categories),
             None => {
-                let sample = profile.sample.features.finite_column(j);
                 let above = |edges| bins.features.above(j, edges);
-                numerical(ColumnKind::Feature, &feature.name, column, &moment, above, sample)
+                numerical(ColumnKind::Feature, &feature.name, column, moment, above, || sample.ascending())
             }
         });
-    }
+    });
     columns
+}
+
+fn ascending(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values
 }
 
 /// A column of which nothing is known yet, for `reason`.
@@ -115,7 +118,7 @@ fn numerical(
     column: Option<&Column>,
     moment: &Moment,
     above: impl Fn(usize) -> Vec<u64>,
-    mut sample: Vec<f64>,
+    ascending: impl FnOnce() -> Vec<f64>,
 ) -> ColumnDrift {
     let Some((column, reference)) = column.and_then(|column| Some((column, column.as_numerical()?))) else {
         return nothing(of, name, "no_reference");
@@ -126,9 +129,8 @@ fn numerical(
     let in_bins = moment.n + moment.inf;
     let counts = between(in_bins, &above(reference.edges.len()));
     let out_of_range = counts[0] + counts[counts.len() - 1];
-    sample.sort_unstable_by(f64::total_cmp);
     let hash = hash(reference.edges.iter());
-    let (ks, w1) = distances(reference, &column.moment, &sample);
+    let (ks, w1) = distances(reference, &column.moment, &ascending());
     ColumnDrift { ks, w1, missing: missing(column, moment), out_of_range: Some(out_of_range), ..nothing(of, name, "") }
         .with_counts(&inner(&reference.counts), &inner(&counts), hash)
 }
