@@ -22,7 +22,7 @@ mod support;
 
 use bench::Spread;
 use memmap2::MmapMut;
-use mlwatch::stats::{Columns, Moments, Quantiles, Reservoir, RowStore, classify, entropies};
+use mlwatch::stats::{Columns, Moments, Quantiles, Reservoir, RowStore, classify_rows, entropies};
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -122,9 +122,9 @@ fn predictions() {
         let mut undecided = Vec::new();
         let kernel = || {
             entropies(&matrix, &mut undecided);
-            let classified = matrix.rows().into_iter().map(|row| classify(row.iter().map(|&p| f64::from(p)), 0.5));
-            let confidence = classified.map(|row| row.expect("finite").confidence);
-            confidence.zip(&undecided).map(|(confidence, entropy)| confidence + entropy).sum::<f64>()
+            let mut sum = undecided.iter().sum::<f64>();
+            classify_rows(&matrix, 0.5, |row| sum += row.expect("finite").confidence);
+            sum
         };
         compare("prediction rows", &format!("{classes} classes"), "scalar with ln", yardstick, kernel);
     }

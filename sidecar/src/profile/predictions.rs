@@ -4,7 +4,8 @@ use super::Spec;
 use super::invalid::Invalid;
 use super::rows::Record;
 use crate::stats::{
-    Columns, LOW_CONFIDENCE, Moments, Prediction, Scalar, Validity, classify, entropies, entropy, with_view,
+    Columns, LOW_CONFIDENCE, Moments, Prediction, Scalar, Validity, classify, classify_rows, entropies, entropy,
+    with_view,
 };
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
@@ -143,8 +144,8 @@ impl Predictions {
         classified: &mut Classified,
     ) {
         let check_sum = rows.ncols() > 1;
-        for (at, row) in rows.rows().into_iter().enumerate() {
-            let prediction = classify(row.iter().map(|p| p.widen()), threshold);
+        let mut at = 0;
+        classify_rows(rows, threshold, |prediction| {
             classified.classes.push(prediction.ok().map(|p| p.class));
             match prediction {
                 Ok(p) => {
@@ -161,7 +162,8 @@ impl Predictions {
                 Err(Validity::Nan) => self.invalid.nan.add(record, at),
                 Err(Validity::Inf) => self.invalid.inf.add(record, at),
             }
-        }
+            at += 1;
+        });
         classified.add_entropies(rows);
         update_column(&mut self.confidence, &classified.confidence);
         update_column(&mut self.margin, &classified.margin);
