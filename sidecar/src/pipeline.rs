@@ -423,7 +423,8 @@ impl Tail {
         self.health.clone()
     }
 
-    /// The names and open profiles of every model, and the closing profiles, which may all be of the largest.
+    /// The names and open profiles of every model, and the closing profiles, which may all be of the largest, as may the one whose report
+    /// is being made.
     fn memory_at_most(&self) -> u64 {
         let bytes = || self.models.values().map(Model::profile_bytes);
         let names = self.models.values().map(|model| model.spec_bytes).fold(0u64, u64::saturating_add);
@@ -432,7 +433,8 @@ impl Tail {
         let closing = bytes().max().unwrap_or(0).saturating_mul(PROFILES_CLOSING);
         let references = self.library.bytes.saturating_mul(REFERENCE);
         let waiting = self.settings.limits.max_waiting_bytes.saturating_mul(self.models.len() as u64);
-        let all = [names, open, closing, waiting, self.reports_at_most(), references];
+        let working = self.models.values().map(Model::working_bytes).max().unwrap_or(0);
+        let all = [names, open, closing, waiting, working, self.reports_at_most(), references];
         all.into_iter().fold(0, u64::saturating_add)
     }
 

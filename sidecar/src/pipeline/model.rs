@@ -161,6 +161,11 @@ impl Model {
         Profile::bytes(self.size, self.reservoir_rows, self.value_bytes)
     }
 
+    /// What one of its reports takes at most while it is made.
+    pub fn working_bytes(&self) -> u64 {
+        Profile::working_bytes(self.reservoir_rows, self.value_bytes)
+    }
+
     pub fn feed(&mut self, instance: &str, ts_ns: u64, rows: &Rows<'_>, now_ns: u64, out: &mut Outlet) {
         let open = self.opener();
         let closing = &mut self.closing;

@@ -32,6 +32,7 @@ pub use sample::Sample;
 pub use segments::{Segment, SegmentKey, Segments};
 pub use spec::{Block, Feature, SegmentBy, Segmentation, Size, Spec};
 
+use crate::stats::MOST_TRANSPOSED;
 use predictions::Classified;
 use quality::Answers;
 use sample::MOST_CHANGES;
@@ -130,6 +131,12 @@ impl Profile {
         let exact = (columns + 2 * size.embeddings + 3) * COLUMN + size.categorical * CATEGORIES + FIXED;
         let quality = Quality::bytes(size.classes) + Estimates::bytes(size.classes);
         [slots, segments, exact, quality].into_iter().fold(sample, u64::saturating_add)
+    }
+
+    /// What its report takes at most while it is made: columns of the sample side by side; of one its values as integers, those of
+    /// them that are looked at closer, and its values in order; confidence and margin of the sampled rows.
+    pub fn working_bytes(reservoir_rows: u64, value_bytes: u64) -> u64 {
+        reservoir_rows.saturating_mul(3 * value_bytes + 24).saturating_add(MOST_TRANSPOSED as u64)
     }
 
     /// The largest sample with which a profile takes no more than `most_bytes`.

@@ -43,7 +43,7 @@ pub use entropy::{entropies, entropy};
 pub use errors::Errors;
 pub use estimates::{ClassEstimate, Estimates};
 pub use moments::{Moment, Moments};
-pub use order::Ordered;
+pub use order::{MOST_TRANSPOSED, Ordered};
 pub use outcomes::{Averages, ClassOutcomes, MOST_CONFUSED, Outcomes, sole};
 pub use predictions::{LOW_CONFIDENCE, Prediction, Validity, classify};
 pub use proportion::{Difference, Proportion};

@@ -13,7 +13,7 @@ use std::ops::Range;
 /// Columns that are transposed together: fewer, and finding a row's place in memory costs more than its values.
 const TOGETHER: usize = 64;
 /// What they may take; a single column may take more.
-const MOST_BYTES: usize = 5 << 20;
+pub const MOST_TRANSPOSED: usize = 5 << 20;
 /// Rows and columns of a square: a line of the cache of f32.
 const SIDE: usize = 16;
 
@@ -84,7 +84,7 @@ struct Column<'a, T: Sortable> {
 pub fn for_each_column<T: Sortable>(values: &[T], columns: usize, mut each: impl FnMut(usize, &mut dyn Ordered)) {
     let Some(rows) = values.len().checked_div(columns) else { return };
     let apart = rows + SIDE; // or with 2^n rows all columns would lie in the same few places of the cache
-    let together = (MOST_BYTES / (apart * size_of::<T>())).clamp(1, TOGETHER);
+    let together = (MOST_TRANSPOSED / (apart * size_of::<T>())).clamp(1, TOGETHER);
     let (mut transposed, mut keys) = (vec![T::default(); together * apart], vec![T::Key::default(); rows + 1]);
     for first in (0..columns).step_by(together) {
         let wanted = first..columns.min(first + together);
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn long_columns_are_taken_out_one_by_one() {
-        let values: Vec<f32> = (0..3 * MOST_BYTES / 4).map(|i| ((i * 7919) % 10_007) as f32 - 5000.0).collect();
+        let values: Vec<f32> = (0..3 * MOST_TRANSPOSED / 4).map(|i| ((i * 7919) % 10_007) as f32 - 5000.0).collect();
         equal_gathering_and_sorting(&values, 3).unwrap();
     }
 }
