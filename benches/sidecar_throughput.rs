@@ -12,7 +12,8 @@
 //! - pixels: about 80 % of the features are 0 and the others n/255; normal: all of them are drawn from N(0, 1). The
 //!   probabilities are a softmax of normal numbers.
 //! - `Profile::update`, late: the sample of 16,384 rows is full and has seen 100 times as many, as for most of a busy minute.
-//!   Early: a new profile, whose sample takes up 16,384 of these 20,480 rows.
+//!   Early: a new profile, whose sample takes up 16,384 of these 20,480 rows. Compared: late, every row with a label, counted in
+//!   the bins of a reference.
 //! - moments: of both sections. Predictions: a `Profile` fed with the probabilities alone and keeping no sample; this includes
 //!   the moments of their 10 columns. Both: the same fed with all there is. Sample: choosing rows and copying them, late.
 //! - GB/s: of probabilities and features, all of which the pass holds even where it looks at a part.
@@ -25,7 +26,8 @@ mod support;
 
 use bench::Spread;
 use mlwatch::pipeline::rows_of;
-use mlwatch::profile::{Feature, Profile, Rows, Spec};
+use mlwatch::profile::{Feature, Labels, Profile, Rows, Spec};
+use mlwatch::reference::Reference;
 use mlwatch::ring::{Budget, Consumer, Segment};
 use mlwatch::stats::{Columns, Moments, Reservoir, RowStore};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -45,10 +47,13 @@ const RESERVOIR: u64 = 16_384;
 const SEEN: u64 = 100 * RESERVOIR;
 const ALL: Budget = Budget { records: u64::MAX, bytes: u64::MAX };
 
+static LABELS: [i32; ROWS] = [3; ROWS];
+
 /// What a pass does with each record.
 type Each = fn(&mut State, &Rows<'_>);
-const SUBJECTS: [(&str, Each); 6] = [
+const SUBJECTS: [(&str, Each); 7] = [
     ("`Profile::update`, late", |state, rows| state.late.update(rows)),
+    ("`Profile::update`, compared", State::update_compared),
     ("`Profile::update`, early", |state, rows| state.early.update(rows)),
     ("moments, predictions", |state, rows| state.predictions.update(rows)),
     ("moments", State::update_moments),
@@ -123,6 +128,7 @@ impl Comparison {
 struct State {
     read: f32,
     late: Profile,
+    compared: Profile,
     /// New for every pass.
     early: Profile,
     moments: [Moments; 2],
@@ -137,6 +143,7 @@ impl State {
         State {
             read: 0.0,
             late: Profile::new(spec(), RESERVOIR, 1),
+            compared: Profile::new(spec(), RESERVOIR, 1),
             early: Profile::new(spec(), RESERVOIR, 1),
             moments: [CLASSES, FEATURES].map(Moments::new),
             predictions: Profile::new(spec(), 0, 1),
@@ -152,7 +159,10 @@ impl State {
             state.late.update(rows);
             state.sample(rows);
         });
-        for reservoir in [&mut self.late.sample.reservoir, &mut self.reservoir] {
+        let frozen = Reference::of(&self.late).frozen(&spec());
+        self.compared = Profile::new(spec(), RESERVOIR, 1).counting_in(Some(&frozen));
+        ring.pass(self, State::update_compared);
+        for reservoir in [&mut self.late.sample.reservoir, &mut self.compared.sample.reservoir, &mut self.reservoir] {
             reservoir.offer(SEEN as usize, &mut Vec::new());
         }
     }
@@ -162,6 +172,10 @@ impl State {
             let Columns::F32(view) = section else { unreachable!("the ring holds f32") };
             self.read += sum(view.as_slice().expect("without gaps"));
         }
+    }
+
+    fn update_compared(&mut self, rows: &Rows<'_>) {
+        self.compared.update(&Rows { labels: Some(Labels::Classes(&LABELS)), ..*rows });
     }
 
     fn update_moments(&mut self, rows: &Rows<'_>) {

@@ -10,6 +10,8 @@
 //! - sample: a batch of 128 × 794 offered and the chosen rows copied, against a memcpy of the batch. n/k is how many rows the
 //!   reservoir has seen for each that it keeps.
 //! - quantiles: seven of each column of a sample of 10,000 × 784, against gathering and sorting each column.
+//! - distances: Kolmogorov-Smirnov and Wasserstein from a reference of 16 columns of a sample, from its rows on, against only sorting
+//!   these columns, which lie there gathered.
 //!
 //! Yardstick and kernel run back to back in rounds whose order alternates. Time is this thread's processor time. ×: yardstick ÷
 //! kernel, more is better; median over the rounds and [interquartile range].
@@ -22,7 +24,7 @@ mod support;
 
 use bench::Spread;
 use memmap2::MmapMut;
-use mlwatch::stats::{Columns, Moments, Quantiles, Reservoir, RowStore, classify_rows, entropies};
+use mlwatch::stats::{Columns, Moments, Quantiles, Reservoir, RowStore, Steps, classify_rows, entropies};
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -37,8 +39,13 @@ fn main() {
     println!("| statistic | of | yardstick | its ns | ns | × |");
     println!("| --- | --- | --- | ---: | ---: | ---: |");
     let chosen = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
-    let parts: [(&str, fn()); 4] =
-        [("moments", moments), ("predictions", predictions), ("sample", sample), ("quantiles", quantiles)];
+    let parts: [(&str, fn()); 5] = [
+        ("moments", moments),
+        ("predictions", predictions),
+        ("sample", sample),
+        ("quantiles", quantiles),
+        ("distances", distances),
+    ];
     for (name, measure) in parts {
         if chosen.as_deref().is_none_or(|chosen| chosen == name) {
             measure();
@@ -208,6 +215,37 @@ fn gather_and_sort(values: &[f32], columns: usize, column: usize) -> Quantiles {
     gathered.sort_unstable_by(f64::total_cmp);
     let q = |share| mlwatch::stats::quantile_sorted(&gathered, share).expect("values");
     Quantiles { q01: q(0.01), q05: q(0.05), q25: q(0.25), q50: q(0.5), q75: q(0.75), q95: q(0.95), q99: q(0.99) }
+}
+
+/* ---- distances ---- */
+
+fn distances() {
+    const COLUMNS: usize = 16;
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(4);
+    let mut reference: Vec<f64> = (0..10_000).map(|_| normal(&mut random).into()).collect();
+    reference.sort_unstable_by(f64::total_cmp);
+    let reference = Steps::of_sorted(&reference);
+    for rows in [500, 10_000] {
+        let values: Vec<f32> = (0..rows * COLUMNS).map(|_| normal(&mut random)).collect();
+        let mut store = RowStore::new(COLUMNS);
+        let kept: Vec<(usize, usize)> = (0..rows).map(|row| (row, row)).collect();
+        store.keep(&Columns::F32(ArrayView2::from_shape((rows, COLUMNS), &values).expect("whole rows")), &kept);
+        let gathered: Vec<f64> = values.iter().map(|&x| x.into()).collect();
+        let yardstick = || {
+            let mut columns = gathered.clone();
+            columns.chunks_exact_mut(rows).for_each(|column| column.sort_unstable_by(f64::total_cmp));
+            columns[0]
+        };
+        let kernel = || {
+            let mut sum = 0.0;
+            store.for_each_column(|_, column| {
+                let distance = reference.distance(&column.ascending()).expect("values");
+                sum += distance.ks + distance.w1;
+            });
+            sum
+        };
+        compare("distances", &format!("{rows} rows"), "sorting the sample", yardstick, kernel);
+    }
 }
 
 /* ---- comparing ---- */
