@@ -6,6 +6,7 @@
 //!
 //! - moments, 64 MiB: against reading the same buffer only (a sum in 16 lanes). In L2 (256 KiB, again and again): against Welford's
 //!   recurrence in f64, a row at a time.
+//! - bins: above which of 11 edges of its column each value lies, 64 MiB, against reading the same buffer only.
 //! - prediction rows: 1,024 rows against the obvious scalar loop with the library's `ln`.
 //! - sample: a batch of 128 × 794 offered and the chosen rows copied, against a memcpy of the batch. n/k is how many rows the
 //!   reservoir has seen for each that it keeps.
@@ -24,7 +25,9 @@ mod support;
 
 use bench::Spread;
 use memmap2::MmapMut;
-use mlwatch::stats::{Columns, Moments, Quantiles, Reservoir, RowStore, Steps, classify_rows, entropies};
+use mlwatch::stats::{
+    BinCounts, Columns, Edges, Moments, Quantiles, Reservoir, RowStore, Steps, classify_rows, entropies,
+};
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -39,8 +42,9 @@ fn main() {
     println!("| statistic | of | yardstick | its ns | ns | × |");
     println!("| --- | --- | --- | ---: | ---: | ---: |");
     let chosen = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
-    let parts: [(&str, fn()); 5] = [
+    let parts: [(&str, fn()); 6] = [
         ("moments", moments),
+        ("bins", bins),
         ("predictions", predictions),
         ("sample", sample),
         ("quantiles", quantiles),
@@ -114,6 +118,21 @@ impl Welford {
                 }
             }
         }
+    }
+}
+
+/* ---- bins ---- */
+
+fn bins() {
+    let mut memory = Memory::new(if bench::quick() { 1 << 20 } else { DRAM });
+    memory.fill(0.0);
+    let edges: Vec<f64> = (0..11).map(|e| 2.5 + 0.5 * f64::from(e)).collect();
+    for columns in [10, 100, 784] {
+        let matrix = memory.matrix(DRAM, columns);
+        let values = matrix.as_slice().expect("no gaps");
+        let mut counts = BinCounts::new(Edges::new(&vec![edges.as_slice(); columns]).into());
+        let kernel = || counts.update(&Columns::F32(matrix));
+        compare("bins", &format!("{columns} columns, 64 MiB"), "read-only sum", || sum(values), kernel);
     }
 }
 

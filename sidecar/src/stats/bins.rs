@@ -4,8 +4,8 @@
 //! stand its deciles, each different from the others. Bin i holds edge[i−1] < x ≤ edge[i]; the outer bins are open, and ±∞ falls
 //! into them. NaN is above nothing: whoever counts missing values takes them out of the first bin.
 
-use super::{Columns, packed};
-use half::{bf16, f16};
+use super::dispatch::{Kernel, dispatch};
+use super::{Columns, Scalar, packed};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub const MOST_EDGES: usize = 11;
 /// Columns compared together, so that the compiler keeps their counts in vector registers.
 const LANES: usize = 16;
+/// The same for what is left of them.
+const FEW: usize = 4;
 /// Bytes of a block of rows, which is walked once for every edge: it stays in the first-level cache.
 const BLOCK_BYTES: usize = 16 << 10;
 
@@ -71,8 +73,8 @@ impl BinCounts {
         let (edges, above) = (&*self.edges, &mut self.above);
         match matrix {
             Columns::F32(view) => count(packed(view), &edges.narrow, edges.columns, above, |x| x),
-            Columns::F16(view) => count(packed(view), &edges.narrow, edges.columns, above, f16::to_f32),
-            Columns::BF16(view) => count(packed(view), &edges.narrow, edges.columns, above, bf16::to_f32),
+            Columns::F16(view) => count(packed(view), &edges.narrow, edges.columns, above, Scalar::lane),
+            Columns::BF16(view) => count(packed(view), &edges.narrow, edges.columns, above, Scalar::lane),
             Columns::F64(view) => count(packed(view), &edges.wide, edges.columns, above, |x| x),
         }
     }
@@ -88,7 +90,6 @@ impl BinCounts {
     }
 }
 
-/// Rows are walked block by block, a block once for every edge and group of columns.
 fn count<T: Copy, E: Copy + PartialOrd>(
     values: &[T],
     edges: &[E],
@@ -96,18 +97,39 @@ fn count<T: Copy, E: Copy + PartialOrd>(
     above: &mut [u64],
     convert: impl Fn(T) -> E + Copy,
 ) {
-    if columns == 0 {
-        return;
+    if columns > 0 {
+        dispatch(Count { values, edges, columns, above, convert });
     }
-    let block_rows = (BLOCK_BYTES / (columns * size_of::<T>())).max(1);
-    for block in values.chunks(block_rows * columns) {
-        for (edges, above) in edges.chunks_exact(columns).zip(above.chunks_exact_mut(columns)) {
-            let whole = columns - columns % LANES;
-            for first in (0..whole).step_by(LANES) {
-                count_lanes::<T, E, LANES>(block, columns, first, edges, above, convert);
-            }
-            for column in whole..columns {
-                count_lanes::<T, E, 1>(block, columns, column, edges, above, convert);
+}
+
+/// Rows are walked block by block, a block once for every edge and group of columns.
+struct Count<'a, T, E, F> {
+    values: &'a [T],
+    edges: &'a [E],
+    columns: usize,
+    above: &'a mut [u64],
+    convert: F,
+}
+
+impl<T: Copy, E: Copy + PartialOrd, F: Fn(T) -> E + Copy> Kernel for Count<'_, T, E, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Count { values, edges, columns, above, convert } = self;
+        let block_rows = (BLOCK_BYTES / (columns * size_of::<T>())).max(1);
+        for block in values.chunks(block_rows * columns) {
+            for (edges, above) in edges.chunks_exact(columns).zip(above.chunks_exact_mut(columns)) {
+                let (whole, few) = (columns - columns % LANES, columns - columns % FEW);
+                for first in (0..whole).step_by(LANES) {
+                    count_lanes::<T, E, LANES>(block, columns, first, edges, above, convert);
+                }
+                for first in (whole..few).step_by(FEW) {
+                    count_lanes::<T, E, FEW>(block, columns, first, edges, above, convert);
+                }
+                for column in few..columns {
+                    count_lanes::<T, E, 1>(block, columns, column, edges, above, convert);
+                }
             }
         }
     }
