@@ -54,7 +54,8 @@ impl Waiting {
 
     /// An upper bound of the memory of a row.
     pub fn row_bytes(columns: u64) -> u64 {
-        const ENTRY: u64 = 48; // key, place and mark; a table that grows has up to twice the room, and the old one beside it
+        // Key, place and mark take 17 bytes a bucket; a table of seven eighths of its buckets grows to twice as many, the old one beside it.
+        const ENTRY: u64 = 64;
         const VALUE: u64 = size_of::<f64>() as u64;
         ENTRY + size_of::<Row>() as u64 + columns * VALUE
     }
