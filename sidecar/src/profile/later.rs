@@ -98,8 +98,8 @@ impl Profile {
         self.later.unjoined.add(unjoined);
     }
 
-    /// What a label that comes later can still change: everything but predictions, features and sample, which are empty. The labels
-    /// that found no row, and the rows that are forgotten, are told once.
+    /// What a label that comes later can still change, and what that is compared with: everything but predictions, of which only
+    /// confidence is there, features and sample. The labels that found no row, and the rows that are forgotten, are told once.
     pub fn remainder(&self) -> Profile {
         let spec = Spec {
             model: self.spec.model.clone(),
@@ -118,7 +118,7 @@ impl Profile {
             estimates: self.estimates.clone(),
             segments: self.segments.clone(),
             later: Later { unjoined: Unjoined::default(), forgotten_rows: 0, ..self.later.clone() },
-            predictions: Predictions::new(0),
+            predictions: Predictions { confidence: self.predictions.confidence.clone(), ..Predictions::new(0) },
             features: Features::new(&Spec::default()),
             sample: Sample::new(&Spec::default(), 0, 0),
             ..Profile::new(Arc::new(spec), 0, 0)
@@ -130,5 +130,72 @@ impl Profile {
         const FIXED: u64 = 4096;
         let quality = Quality::bytes(size.classes) + Estimates::bytes(size.classes);
         quality.saturating_add(Segments::bytes(size)).saturating_add(FIXED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Rows, SegmentBy, Segmentation};
+    use super::*;
+    use crate::period::Period;
+    use crate::report::Report;
+    use crate::stats::RowStore;
+    use half::f16;
+    use ndarray::ArrayView2;
+    use serde_json::{Value, json};
+
+    const ROWS: usize = 40;
+    const CLASSES: usize = 3;
+
+    fn empty(regression: bool) -> Profile {
+        let classes = ["a", "b", "c"].map(String::from).to_vec();
+        let segments = Some(Segmentation { by: SegmentBy::Row, most: 2 });
+        Profile::new(Spec { classes, regression, threshold: 0.5, segments, ..Spec::default() }.into(), 4, 1)
+    }
+
+    fn told(profile: &Profile) -> Value {
+        let period = Period { start_ns: 0, end_ns: 1, partial: false };
+        let mut all = serde_json::to_value(Report::revised(period, profile, 1, [""; 5])).unwrap();
+        all["labels"].as_object_mut().unwrap().remove("delay");
+        json!([all["rows"], all["labels"], all["scores"], all["errors"], all["estimated"], all["segments"]])
+    }
+
+    #[test]
+    fn labels_of_every_encoding_say_later_what_they_say_at_once() {
+        let value = |i: usize| if i == 50 { f16::NAN } else { f16::from_f64((i * 7 % 11) as f64 / 11.0) };
+        let values: Vec<f16> = (0..ROWS * CLASSES).map(value).collect();
+        let probabilities = Columns::F16(ArrayView2::from_shape((ROWS, CLASSES), &values).unwrap());
+        let segments: Vec<u16> = (0..ROWS as u16).map(|row| row % 5).collect();
+        let classes: Vec<i32> = (0..ROWS as i32).map(|row| row % 3).collect();
+        let flags: Vec<u8> = (0..ROWS * CLASSES).map(|i| u8::from(i.is_multiple_of(4))).collect();
+        let target = |i: usize| if i.is_multiple_of(13) { f64::NAN } else { i as f64 / 9.0 };
+        let targets: Vec<f64> = (0..ROWS * CLASSES).map(target).collect();
+        let encodings = [
+            Labels::Classes(&classes),
+            Labels::Sets(ArrayView2::from_shape((ROWS, CLASSES), &flags).unwrap()),
+            Labels::Targets(ArrayView2::from_shape((ROWS, CLASSES), &targets).unwrap()),
+        ];
+        let mut kept = RowStore::new(CLASSES);
+        kept.keep(&probabilities, &(0..ROWS).map(|row| (row, row)).collect::<Vec<_>>());
+        for labels in encodings {
+            let regression = matches!(labels, Labels::Targets(_));
+            let (mut at_once, mut later) = (empty(regression), empty(regression));
+            let rows =
+                Rows { count: ROWS, probabilities: Some(probabilities), segments: Some(&segments), ..Rows::default() };
+            at_once.update(&Rows { labels: Some(labels), ..rows });
+            later.update(&rows);
+            let mut later = later.remainder();
+            for row in 0..ROWS {
+                let segment = SegmentKey::of(&rows, row, &later.spec.segments.unwrap());
+                assert!(later.label(&Labelled {
+                    probabilities: kept.row(row),
+                    label: labels.slice(row..row + 1),
+                    epsilon: probabilities.epsilon(),
+                    segment,
+                    delay_seconds: 1.0,
+                }));
+            }
+            assert_eq!(told(&later), told(&at_once));
+        }
     }
 }

@@ -235,6 +235,13 @@ mod tests {
     }
 
     #[test]
+    fn a_period_reported_once_more_says_what_it_said() {
+        let profile = feed(empty().counting_in(Some(&reference().frozen(&spec(0.5)))), &overconfident(1500, 77));
+        let json = |profile: &Profile| serde_json::to_value(estimated(profile)).unwrap();
+        assert_eq!(json(&profile.remainder()), json(&profile));
+    }
+
+    #[test]
     fn a_reference_with_labels_corrects_an_overconfident_model() {
         let now = overconfident(1500, 77);
         let (raw, calibrated) =
