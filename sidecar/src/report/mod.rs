@@ -163,11 +163,12 @@ impl Report {
     /// An upper bound of its memory in bytes.
     pub fn bytes(&self) -> u64 {
         let names = |names: &mut dyn Iterator<Item = &String>| names.map(|name| name.len() as u64).sum::<u64>();
-        let classes = || self.predictions.iter().flat_map(|predictions| &predictions.classes);
-        let outputs = || self.outputs.iter().flatten();
+        // A revision has them too, and its predictions stand in the first report.
+        let classes = || self.scores.iter().flat_map(|scores| &scores.classes);
+        let outputs = || &self.errors;
         let codes =
             |codes: &Codes| codes.values.capacity() as u64 * VALUE_BYTES + codes.top.capacity() as u64 * TOP_BYTES;
-        (classes().count() + outputs().count()) as u64 * CLASS_BYTES
+        (classes().count() + outputs().len()) as u64 * CLASS_BYTES
             + self.features.len() as u64 * FEATURE_BYTES
             + self.features.iter().flat_map(|feature| &feature.codes).map(codes).sum::<u64>()
             + self.labels.confusion.iter().flatten().map(confusion_row_bytes).sum::<u64>()
@@ -175,7 +176,7 @@ impl Report {
             + self.segments.iter().map(|segment| SEGMENT_BYTES + 8 * segment.class_counts.len() as u64).sum::<u64>()
             + names(&mut self.embeddings.iter().map(|embedding| &embedding.name))
             + 5 * names(&mut classes().map(|class| &class.name))
-            + 2 * names(&mut outputs().map(|output| &output.name))
+            + 2 * names(&mut outputs().iter().map(|output| &output.name))
             + names(&mut self.features.iter().map(|feature| &feature.name))
             + names(&mut self.instances.iter())
             + self.canary.len() as u64 * CANARY_BYTES
@@ -250,12 +251,18 @@ mod tests {
             };
             let reference = Reference::of(&feed(Profile::new(spec.clone(), 100, 1)));
             let profile = feed(Profile::new(spec.clone(), 100, 1).counting_in(Some(&reference.frozen(&spec))));
-            let report = Report::of(Period { start_ns: 0, end_ns: 1, partial: false }, &profile, [""; DROP_REASONS])
-                .against(&profile, &reference, &DriftSettings::default());
+            let period = Period { start_ns: 0, end_ns: 1, partial: false };
+            let report = Report::of(period, &profile, [""; DROP_REASONS]).against(
+                &profile,
+                &reference,
+                &DriftSettings::default(),
+            );
             assert_eq!(report.labels.confusion.is_some(), classes <= MOST_CONFUSED);
             assert_eq!(report.labels.classes.len(), classes);
             assert!(heap(&report) <= report.bytes(), "{classes}: {} > {}", heap(&report), report.bytes());
             assert!(report.bytes() <= Report::bytes_at_most(&spec), "{classes}: {}", report.bytes());
+            let revised = Report::revised(period, &profile.remainder(), 1, [""; DROP_REASONS]);
+            assert!(heap(&revised) <= revised.bytes(), "{classes}: {} > {}", heap(&revised), revised.bytes());
         }
     }
 
@@ -264,10 +271,10 @@ mod tests {
         fn list<T>(list: &[T], name: impl Fn(&T) -> &str) -> u64 {
             (size_of_val(list) + list.iter().map(|x| name(x).len()).sum::<usize>()) as u64
         }
-        let (predictions, scores) = (report.predictions.as_ref().unwrap(), report.scores.as_ref().unwrap());
-        let estimated = report.estimated.as_ref().unwrap();
+        let (scores, estimated) = (report.scores.as_ref().unwrap(), report.estimated.as_ref().unwrap());
+        let predicted = report.predictions.iter().map(|predictions| list(&predictions.classes, |class| &class.name));
         let confusion = report.labels.confusion.iter().flatten();
-        list(&predictions.classes, |class| &class.name)
+        predicted.sum::<u64>()
             + list(&report.labels.classes, |class| &class.name)
             + list(&scores.classes, |class| &class.name)
             + list(&scores.left_out, |name| name)
