@@ -4,6 +4,9 @@ use crate::profile::{Rows, SegmentKey, Spec};
 use crate::stats::{Columns, RowStore};
 use std::collections::{BTreeMap, HashMap};
 
+/// What a hash table takes besides its places.
+const TABLE: u64 = 64;
+
 /// Takes no more memory than it was allowed.
 pub struct Waiting {
     most: usize,
@@ -11,12 +14,11 @@ pub struct Waiting {
     by_id: HashMap<u64, u32>,
     /// In the order they came, round and round. A row that its id does not lead to has gone.
     rows: Vec<Row>,
-    /// Their probabilities or outputs.
+    /// Their probabilities or outputs, wide from the start: were they to become so, both would be there for a while.
     outputs: RowStore,
     next: usize,
     /// How many wait, by the start of their period, of the periods that are not given up.
     counts: BTreeMap<u64, u64>,
-    /// Rows that had to go since [`take_forgotten`](Self::take_forgotten).
     forgotten: u64,
     /// (row of the batch in hand, its place); kept for its memory.
     placed: Vec<(usize, usize)>,
@@ -39,12 +41,13 @@ pub struct Row {
 impl Waiting {
     /// As many rows of `columns` values as fit into `bytes`.
     pub fn new(columns: usize, bytes: u64) -> Waiting {
-        let most = (bytes / Waiting::row_bytes(columns as u64)).min(u64::from(u32::MAX)) as usize;
+        let rows = bytes.saturating_sub(TABLE) / Waiting::row_bytes(columns as u64);
+        let most = rows.min(u64::from(u32::MAX)) as usize;
         Waiting {
             most,
             by_id: HashMap::new(),
             rows: Vec::new(),
-            outputs: RowStore::new(columns),
+            outputs: RowStore::of_f64(columns),
             next: 0,
             counts: BTreeMap::new(),
             forgotten: 0,
@@ -54,8 +57,9 @@ impl Waiting {
 
     /// An upper bound of the memory of a row.
     pub fn row_bytes(columns: u64) -> u64 {
-        // Key, place and mark take 17 bytes a bucket; a table of seven eighths of its buckets grows to twice as many, the old one beside it.
-        const ENTRY: u64 = 64;
+        // Key, place and mark. With twice the room the gaps that rows leave behind make no table grow; 2^k places of which seven
+        // eighths may be taken are up to 16/7 of that.
+        const ENTRY: u64 = (size_of::<(u64, u32)>() as u64 + 1) * 2 * 16 / 7 + 1;
         const VALUE: u64 = size_of::<f64>() as u64;
         ENTRY + size_of::<Row>() as u64 + columns * VALUE
     }
@@ -75,6 +79,9 @@ impl Waiting {
         let (Some(ids), Some(outputs)) = (rows.ids, rows.probabilities) else { return };
         if self.most == 0 {
             return;
+        }
+        if self.by_id.capacity() == 0 {
+            self.by_id.reserve(2 * self.most);
         }
         self.rows.reserve_exact(self.most - self.rows.len());
         self.outputs.reserve(self.most);
@@ -141,8 +148,53 @@ impl Waiting {
         self.forgotten += self.counts.remove(&start_ns).unwrap_or(0);
     }
 
-    /// Rows that had to go since the last call.
+    /// Rows that had to go since the last call of [`take_forgotten`](Self::take_forgotten).
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// The same, which are told now.
     pub fn take_forgotten(&mut self) -> u64 {
         std::mem::take(&mut self.forgotten)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+    use ndarray::ArrayView2;
+
+    /// What there is with a hash table of so much room, counted by hand.
+    fn bytes(waiting: &Waiting, room: usize) -> u64 {
+        let places = (room as u64 * 8).div_ceil(7).next_power_of_two();
+        let table = places * (size_of::<(u64, u32)>() as u64 + 1) + 16;
+        let outputs = waiting.rows.len() * waiting.outputs.row_bytes();
+        table + (waiting.rows.capacity() * size_of::<Row>() + outputs) as u64
+    }
+
+    #[test]
+    fn rows_that_come_and_go_take_no_more_memory_than_allowed() {
+        let (narrow, wide) = ([f16::ONE; 2], [0.5f64; 2]);
+        for allowed in [200, 10 << 10, 700_000, 1 << 20, 1_500_000] {
+            let mut waiting = Waiting::new(2, allowed);
+            let most = waiting.most as u64;
+            let mut room = None;
+            for id in 0..4 * most {
+                let ids = [id.wrapping_mul(0x9e37_79b9_7f4a_7c15)];
+                // Rings of one model may be of different precision.
+                let probabilities = match id < most / 2 {
+                    true => Columns::F16(ArrayView2::from_shape((1, 2), &narrow).unwrap()),
+                    false => Columns::F64(ArrayView2::from_shape((1, 2), &wide).unwrap()),
+                };
+                let rows = Rows { count: 1, probabilities: Some(probabilities), ids: Some(&ids), ..Rows::default() };
+                waiting.add(&rows, &Spec::default(), 0, 0);
+                // What was taken once: a table that grows, or values that become wide, would be there beside the new ones.
+                let room = *room.get_or_insert(waiting.by_id.capacity());
+                assert!(waiting.by_id.capacity() <= room && waiting.outputs.value_bytes() == 8);
+                assert!(bytes(&waiting, room) <= allowed, "{} > {allowed}", bytes(&waiting, room));
+            }
+            assert_eq!(waiting.len(), most);
+        }
     }
 }

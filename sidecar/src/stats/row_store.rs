@@ -29,6 +29,11 @@ impl RowStore {
         RowStore { columns, values: Values::default() }
     }
 
+    /// The same, f64 whatever comes.
+    pub fn of_f64(columns: usize) -> RowStore {
+        RowStore { columns, values: Values::F64(Vec::new()) }
+    }
+
     /// Makes room for so many rows, and no more.
     pub fn reserve(&mut self, rows: usize) {
         let most = rows * self.columns;
