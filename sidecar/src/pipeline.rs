@@ -593,7 +593,7 @@ impl Tail {
             model.hurry();
             let over = model.is_idle();
             if over {
-                self.health.forgotten_rows += model.waiting_rows();
+                self.health.forgotten_rows += model.untold_rows();
                 model.retire(&self.store);
             }
             !over
@@ -631,7 +631,7 @@ impl Tail {
         while let Some(next) = self.next_for_closing() {
             self.hand_over(next);
         }
-        self.health.forgotten_rows += self.models.values().map(Model::waiting_rows).sum::<u64>();
+        self.health.forgotten_rows += self.models.values().map(Model::untold_rows).sum::<u64>();
         let health = self.health_now();
         self.hand_over(ToClose::Health(Box::new(health)));
     }

@@ -4,6 +4,7 @@
 //! a label can change is kept, and reported again with a higher revision when another period closes. Memory is bounded: where there is
 //! no room for more rows, or for more periods, the oldest are forgotten, and counted.
 
+use super::model::MOST_WAITING;
 use super::waiting::Waiting;
 use crate::period::{Period, Periods};
 use crate::profile::{Labelled, Labels, Profile, Rows, Spec, Unjoined};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 /// Of one model.
 pub struct Later {
     waiting: Waiting,
+    /// Of which some must soon go: so many as can close before the next is reported again.
     most_closed: usize,
     /// Closed periods for which rows wait, or whose labels are still to be reported, by their start.
     closed: BTreeMap<u64, Kept>,
@@ -68,6 +70,12 @@ impl Later {
         self.waiting.len() + self.closed.values().map(|kept| kept.labelled).sum::<u64>()
     }
 
+    /// What no report would say of if no other period closed: rows that wait, and those that are forgotten since the last one.
+    pub fn untold(&self) -> u64 {
+        let forgotten = self.forgotten_rows.saturating_add(self.waiting.forgotten());
+        self.waiting.len().saturating_add(forgotten)
+    }
+
     /// A dead sidecar had these at stake.
     pub fn forget(&mut self, rows: u64) {
         self.forgotten_rows = self.forgotten_rows.saturating_add(rows);
@@ -117,7 +125,7 @@ impl Later {
     }
 
     /// A period closes. What it should say of labels that come later is put into its profile, and what they can change is kept. Of the
-    /// oldest, where there are too many, what has come is still reported.
+    /// oldest, where there are too many, what has come is still reported, unless nobody has time for that while others close.
     pub fn close(&mut self, period: Period, profile: &mut Profile, reference: Option<Arc<Reference>>) {
         let start_ns = period.start_ns;
         self.hurry();
@@ -128,11 +136,20 @@ impl Later {
             let before = self.closed.insert(start_ns, kept);
             self.forgotten_rows += before.map_or(0, |before| before.labelled);
         }
-        let too_many = self.closed.len().saturating_sub(self.most_closed);
+        let too_many = self.closed.len().saturating_sub(self.most_waited_for());
         self.closed.keys().take(too_many).for_each(|start_ns| self.waiting.give_up(*start_ns));
         self.closed.retain(|start_ns, kept| kept.changed || self.waiting.of_period(*start_ns) > 0);
+        while self.closed.len() > self.most_closed {
+            let unreported = self.closed.pop_first().map_or(0, |(_, kept)| kept.labelled);
+            self.forgotten_rows = self.forgotten_rows.saturating_add(unreported);
+        }
         profile.later.waiting_rows = self.waiting.of_period(start_ns);
         profile.later.forgotten_rows = std::mem::take(&mut self.forgotten_rows) + self.waiting.take_forgotten();
+    }
+
+    /// Besides those that have made room and are still to be reported; one at least.
+    fn most_waited_for(&self) -> usize {
+        self.most_closed.saturating_sub(MOST_WAITING).max(self.most_closed.min(1))
     }
 
     /// Every label that has come is reported at the next occasion: there may be no other.
@@ -164,5 +181,62 @@ impl Kept {
         self.labelled += u64::from(answered);
         self.changed = true;
         answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+    use std::time::Duration;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn spec() -> Spec {
+        Spec { threshold: 0.5, classes: ["no", "yes"].map(String::from).to_vec(), ..Spec::default() }
+    }
+
+    /// As many rows, of which one gets its label when the period is over. Returns how many are said to be forgotten.
+    fn live_through(later: &mut Later, period: u64, rows: u64) -> u64 {
+        let (start_ns, mut open) = (period * SECOND, Periods::new(Duration::from_secs(1), 0, 0));
+        let mut profile = Profile::new(spec().into(), 1, 1);
+        let ids: Vec<u64> = (0..rows).map(|row| period * rows + row).collect();
+        let values = [0.25, 0.75].repeat(ids.len());
+        let view = ArrayView2::from_shape((ids.len(), 2), &values).unwrap();
+        let probabilities = Some(Columns::F64(view));
+        let rows = Rows { count: ids.len(), probabilities, ids: Some(&ids), ..Rows::default() };
+        profile.update(&rows);
+        later.wait(&rows, &spec(), start_ns, start_ns);
+        later.close(Period { start_ns, end_ns: start_ns + SECOND, partial: false }, &mut profile, None);
+        let label = Rows { count: 1, labels: Some(Labels::Classes(&[1])), ids: Some(&ids[..1]), ..Rows::default() };
+        assert_eq!(later.join(&label, start_ns, &mut open), Unjoined::default());
+        profile.later.forgotten_rows
+    }
+
+    #[test]
+    fn periods_that_nobody_has_time_to_report_again_take_no_more_memory_than_allowed() {
+        const BYTES: u64 = 2 << 20;
+        let mut later = Later::new(&spec(), BYTES);
+        let each = Profile::remainder_bytes(spec().size()) + spec().bytes();
+        let mut forgotten = 0;
+        for period in 0..100 {
+            forgotten += live_through(&mut later, period, 3);
+            assert!(later.closed.len() as u64 * each <= BYTES / 2, "{} periods", later.closed.len());
+        }
+        later.hurry();
+        let revisions: Vec<Revision> = std::iter::from_fn(|| later.next_revision()).collect();
+        let labelled: u64 = revisions.iter().map(|revision| revision.remainder.later.delay.n).sum();
+        assert!(revisions.len() > 1 && labelled == revisions.len() as u64);
+        assert_eq!(forgotten + labelled + later.untold(), 300);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_told_by_the_next_period_or_else_at_the_end() {
+        let mut later = Later::new(&spec(), 4 << 20);
+        later.forget(5);
+        assert_eq!((later.waiting_rows(), later.untold()), (0, 5));
+        assert_eq!(live_through(&mut later, 0, 3), 5);
+        assert_eq!((later.waiting_rows(), later.untold()), (2, 2));
     }
 }
