@@ -11,7 +11,7 @@ use crate::profile::Spec;
 use crate::reference::Reference;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -40,6 +40,20 @@ struct Skipped {
     empty: u64,
     unfinished: u64,
     revisions: u64,
+    repeated: u64,
+}
+
+/// Where a sidecar writes, and the start of a period: another sidecar's report of the same time is of other rows.
+type Key = (PathBuf, String);
+
+/// What is known of a period besides what is gathered.
+#[derive(Default)]
+struct Period {
+    /// Its first report has come: another one is the same once more.
+    used: bool,
+    /// Of `labels`, the highest so far.
+    revision: u64,
+    labels: Option<Labels>,
 }
 
 struct Reading<'a> {
@@ -47,9 +61,7 @@ struct Reading<'a> {
     versions: BTreeSet<String>,
     gathered: Option<Gathered>,
     numbers: Numbers,
-    /// Of each period by its start, in the highest revision so far; and the periods that are used.
-    labels: HashMap<String, (u64, Labels)>,
-    periods: Vec<String>,
+    periods: BTreeMap<Key, Period>,
     skipped: Skipped,
 }
 
@@ -60,15 +72,14 @@ pub fn of_reports(files: &[PathBuf], of: &ReportsOf) -> Result<Reference, Source
         versions: BTreeSet::new(),
         gathered: None,
         numbers: Numbers::default(),
-        labels: HashMap::new(),
-        periods: Vec::new(),
+        periods: BTreeMap::new(),
         skipped: Skipped::default(),
     };
     files.iter().try_for_each(|file| reading.file(file))?;
     reading.add_labels();
-    let Skipped { other_models, other_versions, partial, empty, unfinished, revisions } = reading.skipped;
-    let used = reading.periods.len();
-    info!(used, revisions, partial, other_versions, other_models, empty, unfinished, "reports read");
+    let Skipped { other_models, other_versions, partial, empty, unfinished, revisions, repeated } = reading.skipped;
+    let used = reading.periods.values().filter(|period| period.used).count();
+    info!(used, revisions, repeated, partial, other_versions, other_models, empty, unfinished, "reports read");
     let Some(gathered) = reading.gathered else {
         let why = format!(
             "no whole period with rows of the model {:?}, version {:?}, is in these reports",
@@ -88,14 +99,14 @@ impl Reading<'_> {
         let (mut reader, mut line, mut number) = (BufReader::new(file), Vec::new(), 0u64);
         while reader.read_until(b'\n', &mut line).map_err(|why| SourceError::input(path, why))? > 0 {
             number += 1;
-            self.line(&line)
+            self.line(path.parent().unwrap_or(path), &line)
                 .map_err(|why| SourceError::input(Path::new(&format!("{}:{number}", path.display())), why))?;
             line.clear();
         }
         Ok(())
     }
 
-    fn line(&mut self, line: &[u8]) -> Result<(), String> {
+    fn line(&mut self, dir: &Path, line: &[u8]) -> Result<(), String> {
         let mut report: Value = match serde_json::from_slice(line) {
             Ok(report) => report,
             // A sidecar is writing it, or was killed.
@@ -109,18 +120,23 @@ impl Reading<'_> {
         if !self.is_wanted(&told)? {
             return Ok(());
         }
-        if told.revision.0 > 0 {
+        let (key, revision) = ((dir.to_owned(), told.start.clone()), told.revision.0);
+        if revision > 0 {
             // Says of labels what has come of them, and nothing else.
             self.skipped.revisions += 1;
+        } else if self.periods.get(&key).is_some_and(|period| period.used) {
+            // A sidecar was killed before it had noted that this is written.
+            self.skipped.repeated += 1;
+            return Ok(());
         } else {
             self.add(&told)?;
             report["labels"] = Value::Null;
             self.numbers.add(&report);
-            self.periods.push(told.start.clone());
         }
-        let newer = self.labels.get(&told.start).is_none_or(|(revision, _)| *revision <= told.revision.0);
-        if newer {
-            self.labels.insert(told.start, (told.revision.0, told.labels));
+        let period = self.periods.entry(key).or_default();
+        period.used |= revision == 0;
+        if revision >= period.revision {
+            (period.revision, period.labels) = (revision, Some(told.labels));
         }
         Ok(())
     }
@@ -128,8 +144,8 @@ impl Reading<'_> {
     /// Of a period once, however often it was reported.
     fn add_labels(&mut self) {
         let Some(gathered) = &mut self.gathered else { return };
-        for (_, labels) in self.periods.iter().filter_map(|period| self.labels.remove(period)) {
-            gathered.add_labels(&labels);
+        for labels in self.periods.values().filter(|period| period.used).filter_map(|period| period.labels.as_ref()) {
+            gathered.add_labels(labels);
             self.numbers.add(&json!({ "labels": { "accuracy": labels.accuracy } }));
         }
     }
@@ -172,7 +188,6 @@ impl Reading<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::period::Period;
     use crate::profile::{Feature, Labels, Profile, Rows};
     use crate::reference::Column;
     use crate::report::Report;
@@ -219,7 +234,7 @@ mod tests {
     fn line(profile: &Profile, partial: bool) -> String {
         static STARTS: AtomicU64 = AtomicU64::new(1);
         let start_ns = STARTS.fetch_add(1, Relaxed) * 1_000_000_000;
-        let period = Period { start_ns, end_ns: start_ns + 1, partial };
+        let period = crate::period::Period { start_ns, end_ns: start_ns + 1, partial };
         serde_json::to_string(&Report::of(period, profile, crate::ring::wire::DROP_REASON_NAMES)).unwrap() + "\n"
     }
 
@@ -277,7 +292,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_file_and_line() {
         let whole = line(&profile(spec(), &[(1.0, 0)]), false);
-        let second = |text: &str| read(format!("{whole}{text}"), "").unwrap_err();
+        let of_another_period = |text: &str| text.replace(r#""start":"1970"#, r#""start":"1971"#);
+        let second = |text: &str| read(format!("{whole}{}", of_another_period(text)), "").unwrap_err();
         let says = |text: &str, what: &str| {
             let why = second(text);
             assert!(why.starts_with("/metrics-1.jsonl:2: ") && why.contains(what), "{why}");
@@ -298,7 +314,7 @@ mod tests {
 
     #[test]
     fn labels_that_came_later_count_once_in_their_last_revision() {
-        let period = Period { start_ns: 0, end_ns: 1, partial: false };
+        let period = crate::period::Period { start_ns: 0, end_ns: 1, partial: false };
         let of = |report: Report| serde_json::to_string(&report).unwrap() + "\n";
         let names = crate::ring::wire::DROP_REASON_NAMES;
         let (before, after) = (profile(spec(), &[(1.0, 0), (2.0, -1)]), profile(spec(), &[(1.0, 0), (2.0, 1)]));
@@ -312,6 +328,26 @@ mod tests {
             assert_eq!(reference.band("labels.accuracy").unwrap().n, 2);
         }
         assert!(read(third, "").is_err(), "the period itself is in no file");
+    }
+
+    #[test]
+    fn a_report_that_was_written_twice_counts_once_and_another_sidecars_for_itself() {
+        let (profiles, names) = (
+            [&[(1.0, 0), (2.0, 1)][..], &[(3.0, 0)]].map(|rows| profile(spec(), rows)),
+            crate::ring::wire::DROP_REASON_NAMES,
+        );
+        let period = crate::period::Period { start_ns: 0, end_ns: 1, partial: false };
+        let [one, other] = profiles.map(|of| serde_json::to_string(&Report::of(period, &of, names)).unwrap() + "\n");
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["one", "other"].map(|sidecar| dir.path().join(sidecar).join("metrics-1.jsonl"));
+        for (path, text) in paths.iter().zip([one.repeat(2), other]) {
+            fs::create_dir(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let of = ReportsOf { model: "m".into(), version: String::new(), threshold: 0.5 };
+        let reference = of_reports(&paths, &of).unwrap();
+        let labelled: u64 = reference.actual.iter().map(|(_, rows)| rows).sum();
+        assert_eq!((reference.rows, labelled, reference.band("features.x.mean").unwrap().n), (3, 3, 2));
     }
 
     #[test]
