@@ -20,8 +20,6 @@ pub struct Waiting {
     /// How many wait, by the start of their period, of the periods that are not given up.
     counts: BTreeMap<u64, u64>,
     forgotten: u64,
-    /// (row of the batch in hand, its place); kept for its memory.
-    placed: Vec<(usize, usize)>,
 }
 
 /// A row without its values.
@@ -51,7 +49,6 @@ impl Waiting {
             next: 0,
             counts: BTreeMap::new(),
             forgotten: 0,
-            placed: Vec::new(),
         }
     }
 
@@ -86,13 +83,12 @@ impl Waiting {
         self.rows.reserve_exact(self.most - self.rows.len());
         self.outputs.reserve(self.most);
         let epsilon = outputs.epsilon();
-        self.placed.clear();
         for row in (0..rows.count).filter(|row| rows.labels.is_none_or(|labels| !labels.has(*row))) {
             let segment = spec.segments.as_ref().and_then(|by| SegmentKey::of(rows, row, by));
             let place = self.place(Row { id: ids[row], ts_ns, start_ns, segment, epsilon });
-            self.placed.push((row, place));
+            // One by one: a list of them would be as long as a producer likes.
+            self.outputs.keep(&outputs, &[(row, place)]);
         }
-        self.outputs.keep(&outputs, &self.placed);
     }
 
     /// Whoever is in its place, or has its id, goes.
@@ -162,6 +158,7 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::{Scalar, with_view};
     use half::f16;
     use ndarray::ArrayView2;
 
@@ -195,6 +192,21 @@ mod tests {
                 assert!(bytes(&waiting, room) <= allowed, "{} > {allowed}", bytes(&waiting, room));
             }
             assert_eq!(waiting.len(), most);
+        }
+    }
+
+    #[test]
+    fn of_a_record_with_more_rows_than_may_wait_the_last_ones_do() {
+        let mut waiting = Waiting::new(1, 2000);
+        let (most, rows) = (waiting.most, 100);
+        let (ids, values): (Vec<u64>, Vec<f64>) = (0..rows).map(|row| (row, row as f64)).unzip();
+        let probabilities = Some(Columns::F64(ArrayView2::from_shape((ids.len(), 1), &values).unwrap()));
+        let record = Rows { count: ids.len(), probabilities, ids: Some(&ids), ..Rows::default() };
+        waiting.add(&record, &Spec::default(), 0, 0);
+        assert_eq!((waiting.len(), waiting.take_forgotten()), (most as u64, rows - most as u64));
+        for id in 0..rows {
+            let value = waiting.get(id).map(|(_, outputs)| with_view!(outputs, view => view[(0, 0)].widen()));
+            assert_eq!(value, (id >= rows - most as u64).then_some(id as f64));
         }
     }
 }
