@@ -351,6 +351,14 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_read_as_they_were_written_to_the_bit() {
+        for x in [0.7 - 0.3, 1.1 - 0.3, 5e-324, 1e300 / 3.0] {
+            let reference = read(line(&profile(spec(), &[(x, 0)]), false), "").unwrap();
+            assert_eq!(reference.features[0].moment.max.to_bits(), f64::to_bits(x));
+        }
+    }
+
+    #[test]
     fn a_regression_has_outputs_and_no_classes() {
         let spec = Spec { regression: true, classes: vec!["price".into()], features: vec![], ..spec() };
         let whole = |values: &[f64]| {
