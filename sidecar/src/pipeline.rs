@@ -31,6 +31,7 @@ use crate::sink::{self, HealthFile, Sinks};
 use closing::{Closed, ToClose};
 use crossbeam::channel::Sender;
 use intake::Intake;
+use later::Revision;
 use limits::Asked;
 use model::{MOST_WAITING, Model};
 use naps::Naps;
@@ -187,6 +188,8 @@ struct Tail {
     closed: Vec<Closed>,
     /// The model that was committed last: the next one comes first.
     last_commit: u64,
+    /// The same of labels that came later.
+    last_revision: u64,
     /// How many there are.
     sinks: u64,
     closing: Sender<ToClose>,
@@ -211,6 +214,7 @@ impl Tail {
             health_due: false,
             closed: Vec::new(),
             last_commit: 0,
+            last_revision: 0,
             sinks,
             closing,
             store,
@@ -360,9 +364,8 @@ impl Tail {
         if self.models.values_mut().any(|model| model.commit_is_due(now)) {
             // A ring's mark says that its gaps are in the profiles too.
             self.count_losses();
-            // In turn: on a slow disk, models that close all the time must not keep the others from it.
-            let (before, after): (Vec<u64>, Vec<u64>) = self.models.keys().partition(|id| **id <= self.last_commit);
-            for id in after.into_iter().chain(before) {
+            // On a slow disk, models that close all the time must not keep the others from it.
+            for id in self.in_turn_after(self.last_commit) {
                 let model = self.models.get_mut(&id).expect("listed above");
                 if model.commit_is_due(now) && self.store.has_room() {
                     model.commit(marks_of(id, &self.intakes, &self.marks), &self.store, now);
@@ -389,8 +392,23 @@ impl Tail {
         let ready = firsts.filter(|(_, closed)| is_ready(closed));
         match ready.min_by_key(|(_, closed)| spent(closed)) {
             Some((at, _)) => Some(ToClose::Period(Box::new(self.closed.remove(at)))),
-            None => self.models.values_mut().find_map(Model::next_revision).map(Box::new).map(ToClose::Revision),
+            None => self.next_revision().map(Box::new).map(ToClose::Revision),
         }
+    }
+
+    /// A model whose labels keep coming must not keep the others from reporting theirs.
+    fn next_revision(&mut self) -> Option<Revision> {
+        self.in_turn_after(self.last_revision).into_iter().find_map(|id| {
+            let revision = self.models.get_mut(&id).expect("listed").next_revision()?;
+            self.last_revision = id;
+            Some(revision)
+        })
+    }
+
+    /// All models, those after the last one that had its turn first.
+    fn in_turn_after(&self, last: u64) -> Vec<u64> {
+        let (before, after): (Vec<u64>, Vec<u64>) = self.models.keys().partition(|id| **id <= last);
+        [after, before].concat()
     }
 
     fn hand_over(&mut self, next: ToClose) {
@@ -659,4 +677,68 @@ fn sample_and_profile(schema: &Schema, wanted: Option<u64>, limits: &Limits) -> 
 
 fn value_bytes(schema: &Schema) -> u64 {
     schema.proba_dtype.size().max(schema.feature_dtype.size()).max(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Labels, Rows, Spec};
+    use crate::stats::Columns;
+    use crossbeam::channel::bounded;
+    use ndarray::ArrayView2;
+
+    const PERIOD: u64 = 1_000_000_000;
+    const NOW: u64 = 1_700_000_000 * PERIOD;
+
+    fn tail(dir: &std::path::Path) -> Tail {
+        let settings = Settings {
+            dir: dir.to_owned(),
+            period: None,
+            reservoir_rows: None,
+            checkpoint: dir.to_owned(),
+            reference: None,
+            drift: DriftSettings::default(),
+            alerts: AlertSettings::default(),
+            limits: Limits::default(),
+        };
+        let (store, _) = Store::open(dir).unwrap();
+        Tail::new(settings, bounded(closing::QUEUE).0, store, 0)
+    }
+
+    fn feed(tail: &mut Tail, model: u64, rows: &Rows<'_>) {
+        let mut out = Outlet { closed: &mut tail.closed, store: &tail.store };
+        tail.models.get_mut(&model).unwrap().feed("i", NOW, rows, NOW, &mut out);
+    }
+
+    /// Some rows of a period that is over, and reported.
+    fn add_model(tail: &mut Tail, id: u64, rows: usize) {
+        let spec = Spec { classes: ["no", "yes"].map(String::from).to_vec(), threshold: 0.5, ..Spec::default() };
+        let (period, checkpoint) = (Duration::from_nanos(PERIOD), tail.store.new_checkpoint());
+        tail.models.insert(id, Model::new(id, spec, period, 1, 1 << 20, [0, NOW], checkpoint));
+        let (values, ids): (Vec<f64>, Vec<u64>) = ([0.25, 0.75].repeat(rows), (0..rows as u64).collect());
+        let probabilities = Some(Columns::F64(ArrayView2::from_shape((rows, 2), &values).unwrap()));
+        feed(tail, id, &Rows { count: rows, probabilities, ids: Some(&ids), ..Rows::default() });
+        tail.models.get_mut(&id).unwrap().close_all(&mut Outlet { closed: &mut tail.closed, store: &tail.store });
+        tail.closed.clear();
+        tail.models.get_mut(&id).unwrap().handed_over(1);
+    }
+
+    fn label(tail: &mut Tail, model: u64, id: u64) {
+        feed(tail, model, &Rows { count: 1, labels: Some(Labels::Classes(&[1])), ids: Some(&[id]), ..Rows::default() });
+        tail.models.get_mut(&model).unwrap().hurry();
+    }
+
+    #[test]
+    fn a_model_whose_labels_keep_coming_does_not_keep_the_others_from_reporting_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path());
+        (0..3).for_each(|model| add_model(&mut tail, model, 10));
+        (0..3).for_each(|model| label(&mut tail, model, 0));
+        for id in 1..4 {
+            assert!(matches!(tail.next_for_closing(), Some(ToClose::Revision(_))));
+            label(&mut tail, 0, id);
+        }
+        let still_due = [1, 2].map(|model| tail.models.get_mut(&model).unwrap().next_revision().is_some());
+        assert_eq!(still_due, [false, false]);
+    }
 }
