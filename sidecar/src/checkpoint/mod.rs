@@ -74,7 +74,8 @@ pub struct ModelState<'a> {
     pub period: Duration,
     pub reservoir_rows: u64,
     pub closed_before_ns: Option<u64>,
-    /// Of closed periods, no longer to be found here: those that wait for labels, or whose labels are still to be reported.
+    /// Not to be found here: those that wait for labels, whose labels are still to be reported, or of which it is still to be said that
+    /// they are forgotten.
     pub rows_at_stake: u64,
     pub marks: Vec<Mark>,
 }

@@ -65,9 +65,10 @@ impl Later {
         self.waiting.len()
     }
 
-    /// What would be forgotten without a tomorrow: rows that wait, and those whose labels are still to be reported.
+    /// What would be forgotten without a tomorrow: rows that wait, those whose labels are still to be reported, and those of which it
+    /// is still to be said that they are forgotten.
     pub fn at_stake(&self) -> u64 {
-        self.waiting.len() + self.closed.values().map(|kept| kept.labelled).sum::<u64>()
+        self.closed.values().fold(self.untold(), |sum, kept| sum.saturating_add(kept.labelled))
     }
 
     /// What no report would say of if no other period closed: rows that wait, and those that are forgotten since the last one.
@@ -229,6 +230,15 @@ mod tests {
         let labelled: u64 = revisions.iter().map(|revision| revision.remainder.later.delay.n).sum();
         assert!(revisions.len() > 1 && labelled == revisions.len() as u64);
         assert_eq!(forgotten + labelled + later.untold(), 300);
+    }
+
+    #[test]
+    fn what_is_forgotten_and_not_yet_told_is_at_stake() {
+        let mut later = Later::new(&spec(), 4 << 20);
+        later.forget(5);
+        assert_eq!(later.at_stake(), 5);
+        live_through(&mut later, 0, 3);
+        assert_eq!(later.at_stake(), 3, "two that wait, and one whose label is to be reported");
     }
 
     #[test]
