@@ -212,7 +212,7 @@ impl Profile {
 
     /// What is said of each answer, of the sampled rows that have a class.
     pub fn sampled_answers(&self) -> SampledAnswers {
-        let mut answers = SampledAnswers::default();
+        let mut answers = SampledAnswers::with_room(self.sample.len() as usize);
         self.sample.probabilities.for_each_row(|row| answers.add(row, self.spec.threshold));
         answers
     }

@@ -58,6 +58,12 @@ pub struct SampledAnswers {
 }
 
 impl SampledAnswers {
+    /// Of no rows yet, with room for so many.
+    pub(super) fn with_room(rows: usize) -> SampledAnswers {
+        let column = || Vec::with_capacity(rows);
+        SampledAnswers { confidence: column(), margin: column(), entropy: column() }
+    }
+
     pub(super) fn add(&mut self, row: &[f64], threshold: f64) {
         if let Ok(p) = classify(row.iter().copied(), threshold) {
             self.confidence.push(p.confidence);
@@ -205,6 +211,14 @@ mod tests {
         let mut p = profile(2);
         feed(&mut p, &[0.6, 0.4, 0.55, 0.45, 0.599, 0.401, f32::NAN, 0.1, 1.0, 0.0]);
         assert_eq!((p.predictions.low_confidence_rows, p.predictions.confidence.columns()[0].n), (2, 4));
+    }
+
+    #[test]
+    fn what_the_sample_says_takes_no_more_memory_than_its_rows() {
+        let mut p = profile(3);
+        feed(&mut p, &[0.2, 0.3, 0.5].repeat(700));
+        let SampledAnswers { confidence, margin, entropy } = p.sampled_answers();
+        assert_eq!([confidence, margin, entropy].map(|column| (column.len(), column.capacity())), [(700, 700); 3]);
     }
 
     #[test]
