@@ -267,7 +267,7 @@ impl Tail {
             let now = Instant::now();
             let moved = self.poll(now - last_turn);
             last_turn = now;
-            if moved || now >= chores.due || !self.closed.is_empty() {
+            if moved || now >= chores.due || self.has_to_close() {
                 self.do_chores(&mut chores, moved, now);
                 naps.fit(self.intakes.iter().map(Intake::fill));
             }
@@ -278,6 +278,11 @@ impl Tail {
             }
         }
         self.stop();
+    }
+
+    /// Something waits for the closing thread.
+    fn has_to_close(&self) -> bool {
+        !self.closed.is_empty() || self.models.values().any(Model::has_revision)
     }
 
     /// Everything but reading.

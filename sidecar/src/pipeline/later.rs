@@ -10,7 +10,7 @@ use crate::period::{Period, Periods};
 use crate::profile::{Labelled, Labels, Profile, Rows, Spec, Unjoined};
 use crate::reference::Reference;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Of one model.
 pub struct Later {
@@ -26,8 +26,8 @@ pub struct Later {
 struct Kept {
     period: Period,
     remainder: Profile,
-    /// In whose bins it was counted.
-    reference: Option<Arc<Reference>>,
+    /// In whose bins it was counted. A reference that was replaced must not be kept for the sake of its bands.
+    reference: Weak<Reference>,
     revision: u64,
     /// Rows whose labels came since it was reported last.
     labelled: u64,
@@ -127,11 +127,12 @@ impl Later {
 
     /// A period closes. What it should say of labels that come later is put into its profile, and what they can change is kept. Of the
     /// oldest, where there are too many, what has come is still reported, unless nobody has time for that while others close.
-    pub fn close(&mut self, period: Period, profile: &mut Profile, reference: Option<Arc<Reference>>) {
+    pub fn close(&mut self, period: Period, profile: &mut Profile, reference: Option<&Arc<Reference>>) {
         let start_ns = period.start_ns;
         self.hurry();
         if self.waiting.of_period(start_ns) > 0 {
             let remainder = profile.remainder();
+            let reference = reference.map(Arc::downgrade).unwrap_or_default();
             let kept = Kept { period, remainder, reference, revision: 0, labelled: 0, changed: false, due: false };
             // The same period twice: the clock was set back.
             let before = self.closed.insert(start_ns, kept);
@@ -158,6 +159,11 @@ impl Later {
         self.closed.values_mut().for_each(|kept| kept.due = kept.changed);
     }
 
+    /// Some period is to be reported again.
+    pub fn is_due(&self) -> bool {
+        self.closed.values().any(|kept| kept.due)
+    }
+
     /// Some label has come that is not reported.
     pub fn has_news(&self) -> bool {
         self.closed.values().any(|kept| kept.changed)
@@ -169,7 +175,7 @@ impl Later {
         let waiting_rows = self.waiting.of_period(start_ns);
         kept.remainder.later.waiting_rows = waiting_rows;
         (kept.due, kept.changed, kept.labelled, kept.revision) = (false, false, 0, kept.revision + 1);
-        let (period, reference, number) = (kept.period, kept.reference.clone(), kept.revision);
+        let (period, reference, number) = (kept.period, kept.reference.upgrade(), kept.revision);
         let remainder =
             if waiting_rows > 0 { kept.remainder.remainder() } else { self.closed.remove(&start_ns)?.remainder };
         Some(Revision { period, remainder, reference, number })

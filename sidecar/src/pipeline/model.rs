@@ -70,7 +70,7 @@ impl Closing {
     /// A period's end: into the checkpoint, and on to its report.
     fn take(&mut self, out: &mut Outlet, period: Period, mut profile: Profile) {
         let reference = self.reference_of(&profile);
-        self.later.close(period, &mut profile, reference.clone());
+        self.later.close(period, &mut profile, reference.as_ref());
         let receipt = self.checkpoint.close(out.store, period, &mut profile);
         self.uncommitted |= receipt.is_some();
         self.waiting += 1;
@@ -282,6 +282,11 @@ impl Model {
     /// Rows without labels that no report will say of, should no period close any more.
     pub fn untold_rows(&self) -> u64 {
         self.closing.later.untold()
+    }
+
+    /// Whether there is a next revision.
+    pub fn has_revision(&self) -> bool {
+        self.closing.waiting == 0 && self.closing.later.is_due()
     }
 
     /// A closed period for which labels have come since, once its first report is on its way.
