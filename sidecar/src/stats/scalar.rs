@@ -33,15 +33,23 @@ pub trait Lane: Copy + PartialOrd + Into<f64> {
     fn is_zero(self) -> bool;
     /// Not a number.
     fn is_nan(self) -> bool;
+    /// Sign, exponent and the first bits of the fraction.
+    fn leading_bits(self) -> u32;
+    /// Of those the exponent's last.
+    const EXPONENT_AT: u32;
+    /// The exponent's bits for 1.
+    const BIAS: i32;
 }
 
 macro_rules! lane {
-    ($type:ty, $count:ty) => {
+    ($type:ty, $count:ty, $exponent_at:literal, $bias:literal, $leading_bits:expr) => {
         impl Lane for $type {
             type Count = $count;
             const INFINITY: $type = <$type>::INFINITY;
             const NEG_INFINITY: $type = <$type>::NEG_INFINITY;
             const ZERO_COUNT: $count = 0;
+            const EXPONENT_AT: u32 = $exponent_at;
+            const BIAS: i32 = $bias;
             #[inline(always)]
             fn is_zero(self) -> bool {
                 self == 0.0
@@ -50,11 +58,15 @@ macro_rules! lane {
             fn is_nan(self) -> bool {
                 self.is_nan()
             }
+            #[inline(always)]
+            fn leading_bits(self) -> u32 {
+                $leading_bits(self)
+            }
         }
     };
 }
-lane!(f32, u32);
-lane!(f64, u64);
+lane!(f32, u32, 23, 127, f32::to_bits);
+lane!(f64, u64, 20, 1023, |x: f64| (x.to_bits() >> 32) as u32);
 
 macro_rules! scalar {
     ($type:ty, $lane:ty, $tolerance:literal, $epsilon:expr, $widen:expr) => {
