@@ -26,6 +26,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "shutdown",
             "sink",
             "stats",
+            "wildcard",
         ],
     ),
     ("checkpoint", &["period", "profile", "ring", "stats"]),

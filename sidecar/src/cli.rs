@@ -136,6 +136,7 @@ impl Run {
             reference: self.reference,
             drift: None,
             alerts: None,
+            histograms: None,
             format: self.format,
             agent_id: self.agent_id,
             rotation: None,

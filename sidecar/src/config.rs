@@ -2,7 +2,7 @@
 
 use crate::alert::{AlertSettings, RuleError};
 use crate::period;
-use crate::pipeline::{self, Limits, MIN_PERIOD};
+use crate::pipeline::{self, HistogramSettings, Limits, MIN_PERIOD};
 use crate::report::DriftSettings;
 use crate::sink::{MlwatcherFiles, NativeFiles, Rotation, Sink};
 use clap::ValueEnum;
@@ -50,6 +50,8 @@ pub struct Choices {
     pub drift: Option<DriftSettings>,
     /// When somebody is to be told.
     pub alerts: Option<AlertSettings>,
+    /// Of which columns every value is counted in buckets.
+    pub histograms: Option<HistogramSettings>,
     /// Formats to write.
     pub format: Option<Vec<Format>>,
     /// `agent_id` in MLWatcher's format.
@@ -93,6 +95,8 @@ pub enum ConfigError {
     Reservoir(u64),
     #[error("alerts in the file: {0}")]
     Alerts(#[from] RuleError),
+    #[error("histograms in the file: {0}")]
+    Histograms(String),
     #[error("format: name at least one of native, mlwatcher")]
     NoFormat,
 }
@@ -115,6 +119,7 @@ impl Choices {
             reference: self.reference.or(other.reference),
             drift: self.drift.or(other.drift),
             alerts: self.alerts.or(other.alerts),
+            histograms: self.histograms.or(other.histograms),
             format: self.format.or(other.format),
             agent_id: self.agent_id.or(other.agent_id),
             rotation: self.rotation.or(other.rotation),
@@ -154,6 +159,8 @@ impl Choices {
         }
         let alerts = self.alerts.unwrap_or_default();
         alerts.check()?;
+        let histograms = self.histograms.unwrap_or_default();
+        histograms.check().map_err(ConfigError::Histograms)?;
         let output = self.output.unwrap_or_else(|| DEFAULT_OUTPUT.into());
         Ok(Settings {
             pipeline: pipeline::Settings {
@@ -164,6 +171,7 @@ impl Choices {
                 reference: self.reference,
                 drift: self.drift.unwrap_or_default(),
                 alerts,
+                histograms,
                 limits,
             },
             output,
@@ -223,6 +231,7 @@ mod tests {
         assert!(parse("reservoir = 99999999").unwrap_err().contains("want 1 to"));
         assert!(parse("[rotation]\nkeep = 0").unwrap_err().contains("rotation.keep"));
         assert_eq!(parse("format = ['native', 'mlwatcher', 'native']").unwrap().formats.len(), 2);
+        assert!(parse("[histograms]\nscale = 7").unwrap_err().contains("want 0 to 6"));
         assert!(parse("format = []").unwrap_err().contains("mlwatcher"));
         assert!(parse("[limits]\nkeep_abandoned = '1x'").unwrap_err().contains("such as"));
     }

@@ -6,6 +6,7 @@
 //! come first.
 
 mod closing;
+mod histograms;
 mod intake;
 mod later;
 mod limits;
@@ -14,7 +15,8 @@ mod naps;
 mod roster;
 mod waiting;
 
-pub use intake::{rows_of, spec_of};
+pub use histograms::HistogramSettings;
+pub use intake::{Wanted, rows_of, spec_of};
 pub use limits::Limits;
 
 use crate::alert::{AlertSettings, Alerts};
@@ -60,6 +62,8 @@ pub struct Settings {
     pub drift: DriftSettings,
     /// When somebody is to be told.
     pub alerts: AlertSettings,
+    /// Of which columns.
+    pub histograms: HistogramSettings,
     /// What producers may ask for.
     pub limits: Limits,
 }
@@ -173,6 +177,8 @@ impl Chores {
 
 struct Tail {
     settings: Settings,
+    /// The same, as far as a model depends on it.
+    wanted: Wanted,
     started_ns: u64,
     started: Instant,
     roster: Roster,
@@ -203,6 +209,7 @@ impl Tail {
         let started_ns = now_ns();
         Tail {
             roster: Roster::new(settings.dir.clone()),
+            wanted: Wanted { segments: settings.limits.max_segments, histograms: settings.histograms.clone() },
             settings,
             started_ns,
             started: Instant::now(),
@@ -259,6 +266,7 @@ impl Tail {
             && settings.reservoir_rows.map_or(model.reservoir_rows <= most_rows, |rows| rows == model.reservoir_rows)
             && model.profile_bytes() <= limits.max_profile_bytes
             && model.spec.segments.is_none_or(|segments| segments.most == limits.max_segments)
+            && model.spec.histograms == self.wanted.histograms.of_spec(&model.spec)
     }
 
     fn run(&mut self, stop: impl Fn() -> bool) {
@@ -542,27 +550,21 @@ impl Tail {
     /// Whether there is room for it, before it is mapped.
     fn accept(&self, id: &Identity, schema: &Schema) -> Result<(), OpenError> {
         let mapped: u64 = self.intakes.iter().map(Intake::mapped_bytes).sum();
-        let known = self
-            .models
-            .values()
-            .any(|model| !model.superseded && intake::has_spec(schema, &model.spec, self.settings.limits.max_segments));
+        let known =
+            self.models.values().any(|model| !model.superseded && intake::has_spec(schema, &model.spec, &self.wanted));
         self.settings.limits.check(&Asked {
             rings: self.intakes.len() as u64 + 1,
             mapped_bytes: mapped.saturating_add(id.file_len),
             models: self.models.len() as u64 + u64::from(!known),
-            profile_bytes: Profile::bytes(
-                intake::size_of_schema(schema, self.settings.limits.max_segments),
-                1,
-                value_bytes(schema),
-            ),
+            profile_bytes: Profile::bytes(intake::size_of_schema(schema, &self.wanted), 1, value_bytes(schema)),
         })
     }
 
     /// Rings with equal specs feed one model. The first ring's wishes count.
     fn model_for(&mut self, schema: Schema, found: &Found) -> u64 {
-        let (value_bytes, most_segments) = (value_bytes(&schema), self.settings.limits.max_segments);
+        let value_bytes = value_bytes(&schema);
         let mut known = self.models.iter().filter(|(_, model)| !model.superseded);
-        let known = known.find(|(_, model)| intake::has_spec(&schema, &model.spec, most_segments)).map(|(id, _)| *id);
+        let known = known.find(|(_, model)| intake::has_spec(&schema, &model.spec, &self.wanted)).map(|(id, _)| *id);
         let id = known.unwrap_or_else(|| self.add_model(schema));
         let model = self.models.get_mut(&id).expect("known, or just added");
         model.value_bytes = model.value_bytes.max(value_bytes);
@@ -584,10 +586,10 @@ impl Tail {
         let settings = &self.settings;
         let wished_period = schema.period.map(|period| period.min(LONGEST_WISH));
         let period = settings.period.or(wished_period).unwrap_or(DEFAULT_PERIOD).max(MIN_PERIOD);
-        let (rows, _) = sample_and_profile(&schema, settings.reservoir_rows, &settings.limits);
+        let (rows, _) = sample_and_profile(&schema, &self.wanted, settings.reservoir_rows, &settings.limits);
         let times = [self.started_ns, now_ns()];
         let spent = self.models.values().map(Model::spent).min().unwrap_or(0);
-        let (id, spec) = (self.next_model, intake::spec_of(schema, settings.limits.max_segments));
+        let (id, spec) = (self.next_model, intake::spec_of(schema, &self.wanted));
         let mut model =
             Model::new(id, spec, period, rows, settings.limits.max_waiting_bytes, times, self.store.new_checkpoint());
         model.start_from(spent);
@@ -668,14 +670,16 @@ fn marks_of(model: u64, intakes: &[Intake], waiting: &HashMap<RingId, (u64, Mark
 
 /// Rows of the sample, and what a profile takes at most, with the default settings.
 pub fn sample_and_profile_by_default(schema: &Schema) -> (u64, u64) {
-    sample_and_profile(schema, None, &Limits::default())
+    let limits = Limits::default();
+    let wanted = Wanted { segments: limits.max_segments, ..Wanted::default() };
+    sample_and_profile(schema, &wanted, None, &limits)
 }
 
 /// The operator's wish, or the producer's as far as the limits allow, cut so that the profile fits.
-fn sample_and_profile(schema: &Schema, wanted: Option<u64>, limits: &Limits) -> (u64, u64) {
-    let (size, value_bytes) = (intake::size_of_schema(schema, limits.max_segments), value_bytes(schema));
+fn sample_and_profile(schema: &Schema, wanted: &Wanted, wanted_rows: Option<u64>, limits: &Limits) -> (u64, u64) {
+    let (size, value_bytes) = (intake::size_of_schema(schema, wanted), value_bytes(schema));
     let wished = schema.reservoir_rows.map(|rows| rows.min(limits.max_reservoir_rows));
-    let rows = wanted.or(wished).unwrap_or(DEFAULT_RESERVOIR);
+    let rows = wanted_rows.or(wished).unwrap_or(DEFAULT_RESERVOIR);
     let rows = rows.min(Profile::rows_within(size, limits.max_profile_bytes, value_bytes));
     (rows, Profile::bytes(size, rows, value_bytes))
 }

@@ -345,7 +345,7 @@ fn thread_time() -> Duration {
 mod tests {
     use super::*;
     use crate::period::Period;
-    use crate::profile::{Feature, Labels, Record, Rows};
+    use crate::profile::{Feature, Histogrammed, Labels, Record, Rows};
     use crate::report::Report;
     use crate::stats::Columns;
     use ndarray::ArrayView2;
@@ -360,6 +360,7 @@ mod tests {
             threshold: 0.5,
             classes: ["a", "b"].map(String::from).to_vec(),
             features: vec![Feature { name: "f".into(), categorical: true }],
+            histograms: Some(Histogrammed { scale: 4, features: Vec::from_iter(Some(0..1)), predictions: true }),
             ..Spec::default()
         }
     }

@@ -1,9 +1,12 @@
 //! One ring on its way into a model: polled, counted, resynced or quarantined, and let go of.
 
+use super::HistogramSettings;
 use crate::checkpoint::{Mark, RingId};
 use crate::health::{self, Health};
 use crate::period::believed;
-use crate::profile::{Block, DROP_REASONS, Feature, Labels, Losses, Record, Rows, SegmentBy, Segmentation, Size, Spec};
+use crate::profile::{
+    Block, DROP_REASONS, Feature, Histogrammed, Labels, Losses, Record, Rows, SegmentBy, Segmentation, Size, Spec,
+};
 use crate::ring::{
     self, Area, Batch, Budget, Consumed, Consumer, Corruption, Counters, FeatureKind, Found, Matrix, Polled, Schema,
     Segment, Task, wire,
@@ -304,11 +307,21 @@ fn add_losses(health: &mut Health, losses: &Losses) {
     health.crash_rows = health.crash_rows.saturating_add(losses.crash_rows);
 }
 
+/// What the operator's settings say of a model besides its schema.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Kept apart.
+    pub segments: usize,
+    /// Of which columns.
+    pub histograms: HistogramSettings,
+}
+
 /// What the ring calls a schema, the profile calls a spec. Takes the names along: there may be megabytes of them.
-pub fn spec_of(schema: Schema, most_segments: usize) -> Spec {
+pub fn spec_of(schema: Schema, wanted: &Wanted) -> Spec {
     let embeddings =
         schema.embeddings().into_iter().map(|(name, columns)| Block { name: name.into(), columns }).collect();
-    let segments = segmentation_of(&schema, most_segments);
+    let segments = segmentation_of(&schema, wanted.segments);
+    let histograms = histogrammed_of(&schema, &wanted.histograms);
     let feature = |(name, kind): (String, FeatureKind)| Feature { name, categorical: is_categorical(kind) };
     Spec {
         model: schema.model,
@@ -319,11 +332,12 @@ pub fn spec_of(schema: Schema, most_segments: usize) -> Spec {
         features: schema.feature_names.into_iter().zip(schema.feature_kinds).map(feature).collect(),
         embeddings,
         segments,
+        histograms,
     }
 }
 
 /// Whether `spec_of` would make this spec of it.
-pub fn has_spec(schema: &Schema, spec: &Spec, most_segments: usize) -> bool {
+pub fn has_spec(schema: &Schema, spec: &Spec, wanted: &Wanted) -> bool {
     let features = || schema.feature_names.iter().zip(schema.feature_kinds.iter().map(|kind| is_categorical(*kind)));
     schema.model == spec.model
         && schema.version == spec.version
@@ -333,18 +347,26 @@ pub fn has_spec(schema: &Schema, spec: &Spec, most_segments: usize) -> bool {
         && features().eq(spec.features.iter().map(|feature| (&feature.name, feature.categorical)))
         && (schema.embeddings().into_iter())
             .eq(spec.embeddings.iter().map(|block| (&*block.name, block.columns.clone())))
-        && segmentation_of(schema, most_segments) == spec.segments
+        && segmentation_of(schema, wanted.segments) == spec.segments
+        && histogrammed_of(schema, &wanted.histograms) == spec.histograms
 }
 
 /// What its profile is made of.
-pub fn size_of_schema(schema: &Schema, most_segments: usize) -> Size {
+pub fn size_of_schema(schema: &Schema, wanted: &Wanted) -> Size {
+    let classes = schema.class_names.len();
     Size {
-        classes: schema.class_names.len() as u64,
+        classes: classes as u64,
         features: schema.feature_names.len() as u64,
         categorical: schema.feature_kinds.iter().filter(|kind| is_categorical(**kind)).count() as u64,
         embeddings: schema.embeddings().len() as u64,
-        segments: Segmentation::size(segmentation_of(schema, most_segments)),
+        segments: Segmentation::size(segmentation_of(schema, wanted.segments)),
+        histograms: Histogrammed::size(histogrammed_of(schema, &wanted.histograms).as_ref(), classes),
     }
+}
+
+fn histogrammed_of(schema: &Schema, settings: &HistogramSettings) -> Option<Histogrammed> {
+    let categorical = schema.feature_kinds.iter().map(|kind| is_categorical(*kind));
+    settings.of(schema.feature_names.iter().zip(categorical), !schema.class_names.is_empty())
 }
 
 fn segmentation_of(schema: &Schema, most: usize) -> Option<Segmentation> {
@@ -420,11 +442,16 @@ mod tests {
             schema([Numerical; 3], None),
         ];
         for (i, one) in all.iter().enumerate() {
-            let spec = spec_of(one.clone(), 32);
-            let same: Vec<usize> = (0..all.len()).filter(|j| has_spec(&all[*j], &spec, 32)).collect();
+            let histograms = HistogramSettings { features: vec!["e_*".into()], ..HistogramSettings::default() };
+            let wanted = Wanted { segments: 32, histograms };
+            let spec = spec_of(one.clone(), &wanted);
+            let same: Vec<usize> = (0..all.len()).filter(|j| has_spec(&all[*j], &spec, &wanted)).collect();
             assert_eq!(same, [i]);
-            assert_eq!(format!("{:?}", size_of_schema(one, 32)), format!("{:?}", spec.size()));
-            assert_eq!(has_spec(one, &spec, 31), one.segment_by.is_none(), "another limit, another model");
+            assert_eq!(format!("{:?}", size_of_schema(one, &wanted)), format!("{:?}", spec.size()));
+            let fewer = Wanted { segments: 31, ..wanted.clone() };
+            assert_eq!(has_spec(one, &spec, &fewer), one.segment_by.is_none(), "another limit, another model");
+            let none = Wanted { segments: 32, ..Wanted::default() };
+            assert!(!has_spec(one, &spec, &none), "other columns with a histogram, another model");
         }
     }
 }

@@ -5,6 +5,7 @@ mod bins;
 mod embeddings;
 mod estimates;
 mod features;
+mod histograms;
 mod invalid;
 mod later;
 mod learned;
@@ -21,6 +22,7 @@ pub use bins::{Bins, Frozen};
 pub use embeddings::Embeddings;
 pub use estimates::Estimates;
 pub use features::Features;
+pub use histograms::Histograms;
 pub use invalid::{Fault, Invalid, Occurrence};
 pub use later::{Labelled, Later, Unjoined};
 pub use learned::{Learned, Reading, Right};
@@ -30,7 +32,7 @@ pub use quality::Quality;
 pub use rows::{Labels, Record, Rows};
 pub use sample::Sample;
 pub use segments::{Segment, SegmentKey, Segments};
-pub use spec::{Block, Feature, SegmentBy, Segmentation, Size, Spec};
+pub use spec::{Block, Feature, Histogrammed, SegmentBy, Segmentation, Size, Spec};
 
 use crate::stats::MOST_TRANSPOSED;
 use predictions::Classified;
@@ -74,6 +76,8 @@ pub struct Profile {
     pub estimates: Estimates,
     /// The rows in the bins of a reference, if there is one.
     pub bins: Option<Bins>,
+    /// Every value of the columns that the spec says.
+    pub histograms: Option<Histograms>,
     /// The answers by segment, where the spec says so.
     pub segments: Option<Segments>,
     /// What was predicted for which id.
@@ -101,6 +105,7 @@ impl Profile {
             estimates: Estimates::new(&spec),
             answered: Answered::default(),
             bins: None,
+            histograms: Histograms::new(&spec),
             segments: spec.segments.map(|_| Segments::new(classes)),
             sample: Sample::new(&spec, reservoir_rows, seed),
             classified: Classified::default(),
@@ -130,7 +135,8 @@ impl Profile {
         let slots = reservoir_rows.saturating_mul(2 * size_of::<u32>() as u64);
         let exact = (columns + 2 * size.embeddings + 3) * COLUMN + size.categorical * CATEGORIES + FIXED;
         let quality = Quality::bytes(size.classes) + Estimates::bytes(size.classes);
-        [slots, segments, exact, quality].into_iter().fold(sample, u64::saturating_add)
+        let histograms = Histograms::bytes(size);
+        [slots, segments, histograms, exact, quality].into_iter().fold(sample, u64::saturating_add)
     }
 
     /// What its report takes at most while it is made: columns of the sample side by side; of one its values as integers, those of
@@ -199,6 +205,9 @@ impl Profile {
                 bins.features.update(features);
             }
         }
+        if let Some(histograms) = &mut self.histograms {
+            histograms.update(rows);
+        }
         if let Some(labels) = rows.labels {
             let reading = &self.estimates.reading;
             let answers =
@@ -237,6 +246,7 @@ impl Profile {
             && self.features.fits(&spec)
             && self.answered.fits(classes)
             && self.sample.reservoir.is_sound()
+            && Histograms::fits(self.histograms.as_ref(), &spec)
             && segments;
         self.sample = self.sample.emptied(&spec);
         self.spec = spec;

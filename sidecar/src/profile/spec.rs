@@ -22,6 +22,31 @@ pub struct Spec {
     pub embeddings: Vec<Block>,
     /// Whose statistics are kept apart.
     pub segments: Option<Segmentation>,
+    /// Whose values are all counted in buckets.
+    pub histograms: Option<Histogrammed>,
+}
+
+/// The columns whose values are all counted in the buckets of a histogram.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Histogrammed {
+    /// An octave has 2^scale buckets.
+    pub scale: u8,
+    /// Which features, ascending.
+    pub features: Vec<Range<usize>>,
+    /// Every class's probability, or every output.
+    pub predictions: bool,
+}
+
+impl Histogrammed {
+    /// How many columns there are, with so many classes or outputs, and at which scale.
+    pub fn size(histograms: Option<&Histogrammed>, classes: usize) -> (u64, u8) {
+        histograms.map_or((0, 0), |histograms| (histograms.columns(classes), histograms.scale))
+    }
+
+    fn columns(&self, classes: usize) -> u64 {
+        let features = self.features.iter().map(|run| run.len() as u64).sum::<u64>();
+        features + if self.predictions { classes as u64 } else { 0 }
+    }
 }
 
 /// Features that form a vector.
@@ -76,6 +101,8 @@ pub struct Size {
     pub embeddings: u64,
     /// At most; 0 = none are kept apart.
     pub segments: u64,
+    /// Columns with a histogram, of classes and features, and its scale.
+    pub histograms: (u64, u8),
 }
 
 impl Spec {
@@ -88,6 +115,7 @@ impl Spec {
             categorical,
             embeddings: self.embeddings.len() as u64,
             segments: Segmentation::size(self.segments),
+            histograms: Histogrammed::size(self.histograms.as_ref(), self.classes.len()),
         }
     }
 
@@ -102,7 +130,8 @@ impl Spec {
         const NAME: u64 = 64; // a String, a flag or columns, and what the allocator adds
         let names = self.classes.iter().chain(self.features.iter().map(|feature| &feature.name));
         let names = names.chain(self.embeddings.iter().map(|block| &block.name));
-        names.map(|name| name.len() as u64 + NAME).sum::<u64>() + 2 * (MOST_NAME + NAME)
+        let runs = self.histograms.iter().map(|histograms| size_of_val(&*histograms.features) as u64);
+        names.map(|name| name.len() as u64 + NAME).sum::<u64>() + runs.sum::<u64>() + 2 * (MOST_NAME + NAME)
     }
 }
 

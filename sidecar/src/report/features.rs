@@ -1,5 +1,6 @@
 //! What a model was fed.
 
+use super::histograms::{Counted, of_features};
 use super::{Summary, frequency};
 use crate::profile::{Block, Feature, Profile};
 use crate::stats::{Categories, Frequent};
@@ -20,6 +21,8 @@ pub struct FeatureReport {
     pub summary: Summary,
     #[serde(flatten)]
     pub codes: Option<Codes>,
+    #[serde(flatten)]
+    pub counted: Option<Box<Counted>>,
 }
 
 /// What a categorical feature has besides.
@@ -52,6 +55,7 @@ pub struct TopValue {
 
 pub(super) fn features(profile: &Profile) -> Vec<FeatureReport> {
     let moments = profile.features.moments.columns();
+    let mut counted = of_features(profile, &moments);
     let columns = profile.spec.features.iter().zip(moments).zip(&profile.features.categories);
     columns
         .zip(profile.sample.features.quantiles())
@@ -64,6 +68,7 @@ pub(super) fn features(profile: &Profile) -> Vec<FeatureReport> {
             zero: moment.zero,
             summary: Summary::with(&moment, quantiles),
             codes: categories.as_ref().map(|categories| codes(categories, moment.n)),
+            counted: counted[j].take(),
         })
         .collect()
 }

@@ -9,6 +9,7 @@ mod drift;
 mod embeddings;
 mod estimated;
 mod features;
+mod histograms;
 mod labels;
 mod losses;
 mod predictions;
@@ -22,6 +23,7 @@ pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, EmbeddingDrift, L
 pub use embeddings::Embedding;
 pub use estimated::Estimated;
 pub use features::{Codes, FeatureReport, TopValue, ValueCount};
+pub use histograms::{AllRows, Buckets, Counted, SideBuckets};
 pub use labels::{ClassQuality, ClassReasons, LabelReasons, Labels, Mean};
 pub use losses::Losses;
 pub use predictions::{ClassReport, FirstInvalid, Named, Predictions};
@@ -166,10 +168,15 @@ impl Report {
         // A revision has them too, and its predictions stand in the first report.
         let classes = || self.scores.iter().flat_map(|scores| &scores.classes);
         let outputs = || &self.errors;
+        let predicted = self.predictions.iter().flat_map(|predictions| &predictions.classes);
+        let counted = (self.features.iter().flat_map(|feature| &feature.counted))
+            .chain(predicted.flat_map(|class| &class.counted))
+            .chain(self.outputs.iter().flatten().flat_map(|output| &output.counted));
         let codes =
             |codes: &Codes| codes.values.capacity() as u64 * VALUE_BYTES + codes.top.capacity() as u64 * TOP_BYTES;
         (classes().count() + outputs().len()) as u64 * CLASS_BYTES
             + self.features.len() as u64 * FEATURE_BYTES
+            + counted.map(|counted| counted.bytes()).sum::<u64>()
             + self.features.iter().flat_map(|feature| &feature.codes).map(codes).sum::<u64>()
             + self.labels.confusion.iter().flatten().map(confusion_row_bytes).sum::<u64>()
             + self.embeddings.len() as u64 * EMBEDDING_BYTES
@@ -202,7 +209,8 @@ impl Report {
             + embeddings
             + FIRST_INVALID_BYTES;
         let alerts = MOST_ALERTS as u64 * ALERT_BYTES + canary::MOST_COMPARED as u64 * CANARY_BYTES;
-        (columns + 6 * spec.bytes() + instances + alerts + 4096).saturating_add(segments)
+        let rest = columns + 6 * spec.bytes() + instances + alerts + 4096;
+        rest.saturating_add(segments).saturating_add(Counted::bytes_at_most(size))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a model answered.
 
+use super::histograms::{Counted, of_predictions};
 use super::{MAX_NAME, Summary, frequency, spread};
 use crate::period::utc;
 use crate::profile::{Fault, Invalid, Occurrence, Profile, SampledAnswers};
@@ -48,6 +49,8 @@ pub struct ClassReport {
     pub count: u64,
     pub frequency: Option<f64>,
     pub probability: Summary,
+    #[serde(flatten)]
+    pub counted: Option<Box<Counted>>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -56,6 +59,8 @@ pub struct Named {
     pub name: String,
     #[serde(flatten)]
     pub summary: Summary,
+    #[serde(flatten)]
+    pub counted: Option<Box<Counted>>,
 }
 
 pub(super) fn predictions(profile: &Profile) -> Predictions {
@@ -66,11 +71,14 @@ pub(super) fn predictions(profile: &Profile) -> Predictions {
     let [low_confidence_share, low_confidence_share_low, low_confidence_share_high] =
         spread(Proportion::of(low_confidence_rows, classified));
     let quantiles = profile.sample.probabilities.quantiles();
+    let moments = profile.predictions.probabilities.columns();
+    let mut counted = of_predictions(profile, &moments);
     let class = |(k, (name, moment)): (usize, (&String, Moment))| ClassReport {
         name: name.clone(),
         count: profile.predictions.class_counts[k],
         frequency: frequency(profile.predictions.class_counts[k], classified),
         probability: Summary::with(&moment, quantiles[k]),
+        counted: counted[k].take(),
     };
     Predictions {
         rows: profile.predictions.rows,
@@ -89,14 +97,7 @@ pub(super) fn predictions(profile: &Profile) -> Predictions {
         low_confidence_share_high,
         low_confidence_reason: low_confidence_share.is_none().then_some("empty"),
         first_invalid: first_invalid(invalid),
-        classes: profile
-            .spec
-            .classes
-            .iter()
-            .zip(profile.predictions.probabilities.columns())
-            .enumerate()
-            .map(class)
-            .collect(),
+        classes: profile.spec.classes.iter().zip(moments).enumerate().map(class).collect(),
     }
 }
 
@@ -113,9 +114,14 @@ pub(super) const FIRST_INVALID_BYTES: u64 = 4 * (size_of::<FirstInvalid>() + MAX
 
 pub(super) fn outputs(profile: &Profile) -> Vec<Named> {
     let moments = profile.predictions.probabilities.columns();
-    let columns = profile.spec.classes.iter().zip(moments).zip(profile.sample.probabilities.quantiles());
+    let counted = of_predictions(profile, &moments);
+    let columns = profile.spec.classes.iter().zip(moments).zip(profile.sample.probabilities.quantiles()).zip(counted);
     columns
-        .map(|((name, moment), quantiles)| Named { name: name.clone(), summary: Summary::with(&moment, quantiles) })
+        .map(|(((name, moment), quantiles), counted)| Named {
+            name: name.clone(),
+            summary: Summary::with(&moment, quantiles),
+            counted,
+        })
         .collect()
 }
 

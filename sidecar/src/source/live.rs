@@ -7,7 +7,7 @@ use super::SourceError;
 use super::bands::Numbers;
 use super::build::{MOST_BYTES, Slice, profile};
 use super::spec::listed;
-use crate::pipeline::{rows_of, spec_of};
+use crate::pipeline::{Wanted, rows_of, spec_of};
 use crate::profile::{Profile, Rows, Spec};
 use crate::reference::Reference;
 use crate::ring::{self, Budget, Consumer, OpenError, Segment};
@@ -43,7 +43,7 @@ pub fn watch(path: &Path, watching: &Watching, stop: impl Fn() -> bool) -> Resul
     let schema = segment.schema().clone();
     let mut consumer = Consumer::new(segment, &schema);
     check_left_in_order(&consumer).map_err(|why| SourceError::input(path, why))?;
-    let spec = spec_of(schema, 0);
+    let spec = spec_of(schema, &Wanted::default());
     let spec = Spec { version: watching.version.clone(), embeddings: Vec::new(), segments: None, ..spec };
     if Profile::bytes(spec.size(), 1, size_of::<f64>() as u64) > MOST_BYTES {
         return Err(SourceError::input(path, format!("its profile takes more than {MOST_BYTES} bytes")));
