@@ -7,6 +7,8 @@
 //! - moments, 64 MiB: against reading the same buffer only (a sum in 16 lanes). In L2 (256 KiB, again and again): against Welford's
 //!   recurrence in f64, a row at a time.
 //! - bins: above which of 11 edges of its column each value lies, 64 MiB, against reading the same buffer only.
+//! - histograms: every value of a column into its bucket, 64 MiB, against a `sketches-ddsketch` for each column with the same relative
+//!   error, and against reading the same buffer only.
 //! - prediction rows: 1,024 rows against the obvious scalar loop with the library's `ln`.
 //! - sample: a batch of 128 × 794 offered and the chosen rows copied, against a memcpy of the batch. n/k is how many rows the
 //!   reservoir has seen for each that it keeps.
@@ -26,11 +28,13 @@ mod support;
 use bench::Spread;
 use memmap2::MmapMut;
 use mlwatch::stats::{
-    BinCounts, Columns, Edges, Moments, Quantiles, Reservoir, RowStore, Steps, classify_rows, entropies,
+    BinCounts, Columns, Edges, Histograms, Moments, Quantiles, Reservoir, RowStore, Steps, classify_rows, entropies,
+    relative_error,
 };
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use sketches_ddsketch::{Config, DDSketch};
 use std::hint::black_box;
 
 const DRAM: usize = 64 << 20;
@@ -42,9 +46,10 @@ fn main() {
     println!("| statistic | of | yardstick | its ns | ns | × |");
     println!("| --- | --- | --- | ---: | ---: | ---: |");
     let chosen = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
-    let parts: [(&str, fn()); 6] = [
+    let parts: [(&str, fn()); 7] = [
         ("moments", moments),
         ("bins", bins),
+        ("histograms", histograms),
         ("predictions", predictions),
         ("sample", sample),
         ("quantiles", quantiles),
@@ -133,6 +138,31 @@ fn bins() {
         let mut counts = BinCounts::new(Edges::new(&vec![edges.as_slice(); columns]).into());
         let kernel = || counts.update(&Columns::F32(matrix));
         compare("bins", &format!("{columns} columns, 64 MiB"), "read-only sum", || sum(values), kernel);
+    }
+}
+
+/* ---- histograms ---- */
+
+fn histograms() {
+    let mut memory = Memory::new(if bench::quick() { 1 << 20 } else { DRAM });
+    memory.fill(0.0);
+    for (scale, columns) in [(6, 10), (6, 784), (4, 10), (4, 784)] {
+        let matrix = memory.matrix(DRAM, columns);
+        let values = matrix.as_slice().expect("no gaps");
+        let (of, all) = (format!("{columns} columns, scale {scale}"), 0..columns);
+        let mut histograms = Histograms::new(scale, Some(all.clone()));
+        compare("histograms", &of, "read-only sum", || sum(values), || histograms.update_typed(&matrix));
+        // It takes its time: a tenth of the rows each.
+        let few = memory.matrix(DRAM / 10, columns);
+        let mut histograms = Histograms::new(scale, Some(all));
+        let config = Config::new(relative_error(scale), 1 << 16, 1e-9);
+        let mut sketches = vec![DDSketch::new(config); columns];
+        let yardstick = || {
+            for row in few.rows() {
+                row.iter().zip(&mut sketches).for_each(|(&x, sketch)| sketch.add(x.into()));
+            }
+        };
+        compare("histograms", &of, "sketches-ddsketch", yardstick, || histograms.update_typed(&few));
     }
 }
 

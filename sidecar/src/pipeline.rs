@@ -708,6 +708,7 @@ mod tests {
             reference: None,
             drift: DriftSettings::default(),
             alerts: AlertSettings::default(),
+            histograms: HistogramSettings::default(),
             limits: Limits::default(),
         };
         let (store, _) = Store::open(dir).unwrap();
