@@ -2,7 +2,7 @@
 //!
 //! Everything read is untrusted: a file that is not whole, or does not fit together with the others, is said, removed, and not used.
 
-use super::{Checkpoint, Log, ModelState, PeriodState, Receipt, Saved, State, rows};
+use super::{Checkpoint, Log, ModelState, PeriodState, Receipt, Saved, State, WholeFile, rows};
 use crate::period::can_be_open;
 use crate::profile::{Profile, Spec};
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -57,6 +57,15 @@ impl Work {
         self.tail_ns.fetch_add(time.as_nanos() as u64, Relaxed);
     }
 
+    pub(super) fn add_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Release: who has seen the count finds the failure known.
+    pub(super) fn add_failure(&self) {
+        self.failed.fetch_add(1, Release);
+    }
+
     /// So far.
     pub fn done(&self) -> WorkDone {
         WorkDone {
@@ -102,7 +111,7 @@ pub(super) struct Append {
 
 /// Why a checkpoint is not gone on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Damage {
+pub(super) enum Damage {
     /// It is no file that can be read.
     Unreadable,
     /// Written by a sidecar of another version.
@@ -185,6 +194,24 @@ impl Store {
         &self.work
     }
 
+    /// The file of what is to be known of alerts, and what a sidecar before this one has put there. `most` bounds it in bytes.
+    pub fn alerts(&mut self, most: u64) -> (WholeFile, Option<Vec<u8>>) {
+        let (path, work) = (self.dir.join("alerts"), self.work.clone());
+        let file = WholeFile { path, magic: b"MLWALRT1", most, work };
+        let held = file.read().unwrap_or_else(|damage| {
+            self.refuse(&file, damage.reason());
+            None
+        });
+        (file, held)
+    }
+
+    /// What such a file holds cannot be used.
+    pub fn refuse(&mut self, file: &WholeFile, reason: &'static str) {
+        warn!(path = %file.path.display(), reason, "a file of the checkpoint is damaged or of another version: removed; what it held is forgotten");
+        *self.damaged.entry(reason).or_default() += 1;
+        file.remove();
+    }
+
     /// How many checkpoints were there that could not be gone on from, by reason: what they held is lost.
     pub fn damaged(&self) -> &BTreeMap<&'static str, u64> {
         &self.damaged
@@ -218,14 +245,14 @@ fn lock(dir: &Path) -> io::Result<Flock<File>> {
 }
 
 /// Neither through a link nor into a FIFO, which would hold us up.
-fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+pub(super) fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = options.mode(0o600).custom_flags(flags.bits()).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("{path:?} is not a file"))) }
 }
 
 /// At most so many bytes of a file.
-fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path, OpenOptions::new().read(true))?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -266,7 +293,7 @@ impl Writer {
         match self.write(&mut commit) {
             Ok(bytes) => {
                 self.work.written.fetch_add(1, Relaxed);
-                self.work.bytes.fetch_add(bytes, Relaxed);
+                self.work.add_bytes(bytes);
             }
             Err(why) => {
                 let dir = self.dir.display();
@@ -274,8 +301,7 @@ impl Writer {
                 self.remove_states(commit.id);
                 commit.appends.iter().for_each(|append| drop(fs::remove_file(self.log(&commit, append))));
                 commit.failed.store(true, Release);
-                // Last, and Release: who has seen the count finds the failure known.
-                self.work.failed.fetch_add(1, Release);
+                self.work.add_failure(); // last
             }
         }
         drop(commit.lines);

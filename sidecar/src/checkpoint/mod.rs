@@ -6,17 +6,20 @@
 //! write leaves the other one, which is a second older. The tail's thread only copies; another one writes.
 //!
 //! A period that closes is committed once more, then reported, and stays until every sink has delivered its report, when its log is
-//! removed: a closed period without a log is not reported again. After an orderly stop nothing is left.
+//! removed: a closed period without a log is not reported again. After an orderly stop nothing is left of a model.
 //!
 //! ```text
 //! <id>.state.0  <id>.state.1   one model: magic, checksum, what `State` holds, then the profiles
 //! <id>.<n>.rows                the sample of one of its periods
+//! alerts                       which rules have held of late, of all models; it stays after an orderly stop
 //! ```
 
 mod disk;
 mod rows;
+mod whole;
 
 pub use disk::{Store, Work, WorkDone};
+pub use whole::WholeFile;
 
 use crate::period::Period;
 use crate::profile::{Profile, Spec};
