@@ -274,6 +274,53 @@ fn changed_settings_close_what_was_open_and_begin_anew() {
     assert_eq!(total(&reports, "/losses/crash_rows"), 0);
 }
 
+/// Ends of a sidecar's life, and whether a column's mean is too high in it. It ends once an alert has got into this state.
+const LIVES: [(f32, &str, &str); 5] = [
+    (99.0, "firing", "-KILL"),
+    (99.0, "firing", "-KILL"),
+    (99.0, "firing", "-TERM"),
+    (99.0, "firing", "-TERM"),
+    (0.0, "ended", "-TERM"),
+];
+
+#[test]
+fn an_alert_goes_on_over_kills_and_stops_and_ends_once() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    let config = output.path().join("mlwatch.toml");
+    let rule = "[[alerts.rule]]\nmetric = 'features.*.mean'\nabove = 10.0\npersistence = [2, 3]\n";
+    fs::write(&config, format!("period = '250ms'\n{rule}")).unwrap();
+    let producer = Producer::open(dir.path(), &Options { n_features: 1, ..Options::default() }).unwrap();
+    for (value, state, end) in LIVES {
+        let before = report_lines(output.path()).len();
+        let sidecar = Sidecar::start(dir.path(), output.path(), &["--config", config.to_str().unwrap()]);
+        wait_until(&format!("an alert is {state}"), || {
+            producer.write_features(&[value], 1);
+            let lines = report_lines(output.path());
+            let mut told = lines.iter().skip(before).filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            told.any(|report| report.pointer("/alerts/0/state").is_some_and(|told| told == state))
+        });
+        sidecar.signal(end);
+        sidecar.wait();
+    }
+    let reports = distinct_reports(output.path());
+    let alerts: Vec<&Value> = reports.iter().flat_map(|report| report["alerts"].as_array().unwrap()).collect();
+    let told = |state: &str| alerts.iter().filter(|alert| alert["state"] == state).count();
+    assert_eq!((told("started"), told("ended"), alerts.len()), (1, 1, told("firing") + 2), "{alerts:#?}");
+    assert!(alerts.iter().all(|alert| alert["start"] == alerts[0]["start"]), "{alerts:#?}");
+}
+
+#[test]
+fn a_file_of_alerts_that_is_none_is_counted_and_removed() {
+    let (dir, output) = (ring_dir(), tempfile::tempdir().unwrap());
+    fs::create_dir(output.path().join("checkpoint")).unwrap();
+    let file = output.path().join("checkpoint/alerts");
+    fs::write(&file, "no alerts").unwrap();
+    let (status, log) = Sidecar::start(dir.path(), output.path(), &[]).stop();
+    assert!(status.success() && log.contains("what it held is forgotten") && !file.exists(), "{log}");
+    let health: Value = serde_json::from_slice(&fs::read(output.path().join("health.json")).unwrap()).unwrap();
+    assert_eq!(health["checkpoints"]["damaged"]["checksum"], 1);
+}
+
 /* ---- both sides restart at random ---- */
 
 fn restart_time() -> Duration {

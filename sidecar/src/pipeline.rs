@@ -8,6 +8,7 @@
 mod closing;
 mod histograms;
 mod intake;
+mod judge;
 mod later;
 mod limits;
 mod model;
@@ -19,7 +20,7 @@ pub use histograms::HistogramSettings;
 pub use intake::{Wanted, rows_of, spec_of};
 pub use limits::Limits;
 
-use crate::alert::{AlertSettings, Alerts};
+use crate::alert::AlertSettings;
 use crate::checkpoint::{Mark, RingId, Saved, Store};
 use crate::health::{self, Health};
 use crate::period::MOST_OPEN;
@@ -33,6 +34,7 @@ use crate::sink::{self, HealthFile, Sinks};
 use closing::{Closed, ToClose};
 use crossbeam::channel::Sender;
 use intake::Intake;
+use judge::Judge;
 use later::Revision;
 use limits::Asked;
 use model::{MOST_WAITING, Model};
@@ -102,11 +104,12 @@ struct Outlet<'a> {
 
 /// Runs until told to stop. Returns how many reports the sinks lost.
 pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: &Shutdown) -> io::Result<u64> {
-    let (store, saved) = Store::open(&settings.checkpoint)?;
+    let (mut store, saved) = Store::open(&settings.checkpoint)?;
     info!(dir = %settings.dir.display(), exists = settings.dir.exists(), "waiting for rings");
     let sinks_count = sinks.count() as u64;
     let watched = settings.reference.clone().map(Watch::start).transpose().map_err(io::Error::other)?;
-    let (closing, closer) = closing::start(sinks, health_file, settings.drift, Alerts::new(settings.alerts.clone()))?;
+    let judge = Judge::revived(settings.alerts.clone(), &mut store, now_ns());
+    let (closing, closer) = closing::start(sinks, health_file, settings.drift, judge)?;
     let mut tail = Tail::new(settings, closing, store, sinks_count);
     if let Some((library, watch)) = watched {
         tail.watch = Some(watch);

@@ -5,12 +5,14 @@
 
 mod history;
 mod rule;
+mod saved;
 
 pub use rule::{Rule, RuleError};
+pub use saved::MOST_BYTES;
 
 use crate::reference::Reference;
 use crate::report::{Alert, AlertState, Canary, Drift, MOST_ALERTS, Measure, Report, Severity, Verdict};
-use history::{History, Judged};
+use history::{History, Told};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tracing::{info, warn};
@@ -97,8 +99,9 @@ impl Alerts {
         Alerts { settings, models: BTreeMap::new() }
     }
 
-    /// Adds to `report` what starts, goes on or ends with it.
-    pub fn judge(&mut self, report: &mut Report, reference: Option<&Reference>) {
+    /// Adds to `report` what starts, goes on or ends with it; if it is made `again`, what it said before. Whether something came of it
+    /// that is to be remembered.
+    pub fn judge(&mut self, report: &mut Report, reference: Option<&Reference>, again: bool) -> bool {
         let mut findings = Vec::new();
         if let Some(drift) = report.drift.as_ref().filter(|_| self.settings.drift) {
             findings.extend(of_drift(drift, self.settings.persistence));
@@ -108,8 +111,10 @@ impl Alerts {
         }
         findings.extend(rule::findings(&self.settings, report, reference));
         let model = self.model_of(report);
+        let of = Of { start_ns: report.start, end_ns: report.end, is_first: report.revision == 0, again };
+        let mut changed = false;
         for finding in findings {
-            let alert = model.take(finding, report.start, report.end);
+            let alert = model.take(finding, of, &mut changed);
             if report.alerts.len() < MOST_ALERTS {
                 report.alerts.extend(alert);
             } else {
@@ -117,6 +122,15 @@ impl Alerts {
             }
         }
         report.alerts.iter().for_each(|alert| tell(report, alert));
+        changed
+    }
+
+    /// Everything is delivered: no report will be made again.
+    pub fn settle(&mut self) {
+        for model in self.models.values_mut() {
+            model.histories.values_mut().for_each(History::settle);
+            model.histories.retain(|_, history| !history.is_clean());
+        }
     }
 
     fn model_of(&mut self, report: &Report) -> &mut Model {
@@ -131,21 +145,47 @@ impl Alerts {
     }
 }
 
+/// What is judged.
+#[derive(Clone, Copy)]
+struct Of {
+    start_ns: u64,
+    end_ns: u64,
+    /// No revision.
+    is_first: bool,
+    /// It was made before, and perhaps not delivered.
+    again: bool,
+}
+
 impl Model {
-    fn take(&mut self, finding: Finding, start_ns: u64, end_ns: u64) -> Option<Alert> {
+    fn take(&mut self, finding: Finding, of: Of, changed: &mut bool) -> Option<Alert> {
         let Finding { subject, metric, persistence, severity, limit, evidence } = finding;
-        if severity.is_none() && !self.histories.contains_key(&subject) {
+        let before = self.histories.get(&subject);
+        if severity.is_none() && before.is_none() {
             return None;
         }
-        let history = self.histories.entry(subject.clone()).or_default();
-        let judged = history.add(Judged { start_ns, severity }, persistence);
-        if history.is_clean() {
-            self.histories.remove(&subject);
-        }
-        let (state, severity, start) = judged?;
+        let told = match before.filter(|_| of.again).and_then(|history| history.told_of(of.start_ns)) {
+            Some(told) => told,
+            None => {
+                *changed = true;
+                self.add(&subject, severity, persistence, of)
+            }
+        };
+        let Told { state, severity, start_ns: start } = told?;
         let Subject { rule, name, .. } = subject;
-        let end = (state == AlertState::Ended).then_some(end_ns);
+        let end = (state == AlertState::Ended).then_some(of.end_ns);
         Some(Alert { rule, metric, name, severity, state, start, end, periods: persistence, limit, evidence })
+    }
+
+    fn add(&mut self, subject: &Subject, severity: Option<Severity>, persistence: [u64; 2], of: Of) -> Option<Told> {
+        let history = self.histories.entry(subject.clone()).or_default();
+        let told = history.add(of.start_ns, severity, persistence);
+        if of.is_first {
+            history.tell(of.start_ns, told);
+        }
+        if history.is_clean() {
+            self.histories.remove(subject);
+        }
+        told
     }
 }
 
@@ -197,12 +237,12 @@ fn of_verdict(subject: Subject, metric: String, evidence: Measure, verdict: Verd
 mod tests {
     use super::*;
 
-    fn settings(toml: &str) -> Result<AlertSettings, String> {
+    pub(super) fn settings(toml: &str) -> Result<AlertSettings, String> {
         let settings: AlertSettings = toml::from_str(toml).map_err(|why| why.to_string())?;
         settings.check().map_err(|why| why.to_string()).map(|()| settings)
     }
 
-    fn report(accuracy: Option<f64>, end_ns: u64) -> Report {
+    pub(super) fn report(accuracy: Option<f64>, end_ns: u64) -> Report {
         use crate::period::Period;
         use crate::profile::{Profile, Spec};
         let spec = Spec { model: "m".into(), classes: vec!["a".into(), "b".into()], ..Spec::default() };
@@ -219,14 +259,15 @@ mod tests {
         periods
             .map(|(accuracy, end_ns)| {
                 let mut report = report(*accuracy, end_ns);
-                alerts.judge(&mut report, None);
+                alerts.judge(&mut report, None, false);
                 assert!(report.alerts.len() <= 1);
                 report.alerts.first().map(|alert| alert.state)
             })
             .collect()
     }
 
-    const RULE: &str = "[[rule]]\nname = 'weak'\nmetric = 'labels.accuracy'\nbelow = 0.9\npersistence = [2, 3]\n";
+    pub(super) const RULE: &str =
+        "[[rule]]\nname = 'weak'\nmetric = 'labels.accuracy'\nbelow = 0.9\npersistence = [2, 3]\n";
 
     #[test]
     fn an_alert_starts_when_its_rule_held_k_of_m_times_and_ends_when_no_longer() {
@@ -252,8 +293,8 @@ mod tests {
     fn an_alert_says_since_when_and_with_what_evidence() {
         let mut alerts = Alerts::new(settings(RULE).unwrap());
         let mut last = report(Some(0.5), 30);
-        alerts.judge(&mut report(Some(0.5), 20), None);
-        alerts.judge(&mut last, None);
+        alerts.judge(&mut report(Some(0.5), 20), None, false);
+        alerts.judge(&mut last, None, false);
         let alert = &last.alerts[0];
         assert_eq!((alert.rule.as_str(), alert.metric.as_str()), ("weak", "labels.accuracy"));
         assert_eq!((alert.start, alert.end, alert.periods), (19, None, [2, 3]));
@@ -273,7 +314,7 @@ mod tests {
         let wild = "[[rule]]\nmetric = 'predictions.classes.*.count'\nfeature = 'b'\nbelow = 1\npersistence = [1, 1]\n";
         let mut alerts = Alerts::new(settings(wild).unwrap());
         let mut report = report(None, 10);
-        alerts.judge(&mut report, None);
+        alerts.judge(&mut report, None, false);
         let names: Vec<&str> = report.alerts.iter().map(|alert| alert.name.as_str()).collect();
         assert_eq!(names, ["b"]);
     }

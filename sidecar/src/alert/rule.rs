@@ -4,13 +4,13 @@ use super::{AlertSettings, Finding, Subject, check_persistence};
 use crate::reference::Reference;
 use crate::report::{Measure, Report, Severity};
 use crate::wildcard::matches;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 use tracing::warn;
 
 /// A limit on a number of the report.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// What its alerts are called; by default its metric.
@@ -92,15 +92,15 @@ impl Rule {
         if !ROOTS.contains(&self.root()) {
             return Err(RuleError::Metric { metric, known: ROOTS.join(", ") });
         }
-        self.persistence.map_or(Ok(()), |persistence| check_persistence(&self.title(), persistence))
+        self.persistence.map_or(Ok(()), |persistence| check_persistence(self.title(), persistence))
     }
 
     fn root(&self) -> &str {
         self.metric.split('.').next().unwrap_or_default()
     }
 
-    fn title(&self) -> String {
-        self.name.clone().unwrap_or_else(|| self.metric.clone())
+    pub(super) fn title(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.metric)
     }
 
     fn is_for(&self, report: &Report) -> bool {
@@ -148,7 +148,7 @@ pub(super) fn findings(settings: &AlertSettings, report: &Report, reference: Opt
                 && let Some((holds, limit, z)) = rule.judge(&name, value, reference)
             {
                 findings.push(Finding {
-                    subject: Subject { rule: rule.title(), of: rule.metric.clone(), name },
+                    subject: Subject { rule: rule.title().to_owned(), of: rule.metric.clone(), name },
                     metric: rule.metric.clone(),
                     persistence: rule.persistence.unwrap_or(settings.persistence),
                     severity: holds.then_some(rule.severity),

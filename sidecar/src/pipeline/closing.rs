@@ -1,7 +1,7 @@
 //! The thread that turns closed periods into reports, so that quantiles never stall the tail.
 
+use super::judge::Judge;
 use super::later::Revision;
-use crate::alert::Alerts;
 use crate::checkpoint::Receipt;
 use crate::health::Health;
 use crate::period::Period;
@@ -34,6 +34,8 @@ pub struct Closed {
     /// In whose bins it was counted.
     pub reference: Option<Arc<Reference>>,
     pub receipt: Option<Receipt>,
+    /// A dead sidecar may have made its report, and not delivered it.
+    pub again: bool,
 }
 
 /// Ends when nobody can send any more. Its result is how many reports the sinks lost.
@@ -41,10 +43,10 @@ pub fn start(
     sinks: Sinks,
     health_file: HealthFile,
     drift: DriftSettings,
-    alerts: Alerts,
+    judge: Judge,
 ) -> io::Result<(Sender<ToClose>, JoinHandle<u64>)> {
     let (closing, to_close) = bounded(QUEUE);
-    let work = move || close_all(&to_close, sinks, &health_file, &drift, alerts);
+    let work = move || close_all(&to_close, sinks, &health_file, &drift, judge);
     Ok((closing, thread::Builder::new().name("closing".into()).spawn(work)?))
 }
 
@@ -53,13 +55,13 @@ fn close_all(
     mut sinks: Sinks,
     health_file: &HealthFile,
     drift: &DriftSettings,
-    mut alerts: Alerts,
+    mut judge: Judge,
 ) -> u64 {
     let (mut unwritable, mut versions) = (false, Versions::default());
     for to_close in to_close {
         match to_close {
             ToClose::Period(closed) => {
-                let Closed { period, profile, reference, receipt, .. } = *closed;
+                let Closed { period, profile, reference, receipt, again, .. } = *closed;
                 if let Some(receipt) = &receipt {
                     receipt.wait_until_committed();
                 }
@@ -68,13 +70,13 @@ fn close_all(
                     report = report.against(&profile, reference, drift);
                 }
                 versions.compare(&mut report, period, &profile, drift);
-                alerts.judge(&mut report, reference.as_deref());
+                judge.judge(&mut report, reference.as_deref(), again);
                 sinks.send(report, receipt);
             }
             ToClose::Revision(revision) => {
                 let Revision { period, remainder, reference, number } = *revision;
                 let mut report = Report::revised(period, &remainder, number, wire::DROP_REASON_NAMES);
-                alerts.judge(&mut report, reference.as_deref());
+                judge.judge(&mut report, reference.as_deref(), false);
                 sinks.send(report, None::<Receipt>);
             }
             ToClose::Health(mut health) => {
@@ -89,5 +91,7 @@ fn close_all(
             }
         }
     }
-    sinks.finish()
+    let lost = sinks.finish();
+    judge.settle();
+    lost
 }

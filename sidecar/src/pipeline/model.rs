@@ -74,7 +74,7 @@ impl Closing {
         let receipt = self.checkpoint.close(out.store, period, &mut profile);
         self.uncommitted |= receipt.is_some();
         self.waiting += 1;
-        out.closed.push(Closed { model: self.model, period, profile, reference, receipt });
+        out.closed.push(Closed { model: self.model, period, profile, reference, receipt, again: false });
     }
 }
 
@@ -135,7 +135,8 @@ impl Model {
             profile.revive_against(frozen);
             revived.closing.waiting += 1;
             let reference = revived.closing.reference_of(&profile);
-            out.closed.push(Closed { model: id, period, profile, reference, receipt: Some(receipt) });
+            let receipt = Some(receipt);
+            out.closed.push(Closed { model: id, period, profile, reference, receipt, again: true });
         }
         open.iter_mut().for_each(|(_, profile)| profile.revive_against(frozen));
         revived.periods.revive(open, model.closed_before_ns);

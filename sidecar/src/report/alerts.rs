@@ -32,7 +32,7 @@ pub enum Severity {
 }
 
 /// What has become of it in this period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "named by themselves")]
 pub enum AlertState {

@@ -1,0 +1,350 @@
+//! What is known of alerts, as bytes that outlive the sidecar. When they come back they may be any bytes.
+//!
+//! For each model a head, and then its histories one by one, as postcard writes them.
+
+use super::history::History;
+use super::{AlertSettings, Alerts, MOST_MODELS, Model, Subject};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use tracing::warn;
+
+/// All bytes together. Where there is more to say, models have equal shares as far as they need them, and alerts that go on come first.
+pub const MOST_BYTES: u64 = 1 << 20;
+
+/// No history takes less of [`MOST_BYTES`], so that there is a bound for how many there are.
+const LEAST: u64 = 64;
+/// An upper bound of the bytes of one period of a history.
+const PERIOD: u64 = 24;
+
+/// (model, version, end of its last report, histories)
+type Head<T> = (T, T, u64, u64);
+
+#[derive(Serialize, Deserialize)]
+struct Entry<T, H> {
+    subject: (T, T, T),
+    /// Of the rules it comes from.
+    rules: u32,
+    history: H,
+}
+
+/// The settings that a history follows from.
+#[derive(Clone, Copy, PartialEq)]
+struct Origin {
+    /// Changes with any of them.
+    rules: u32,
+    /// The most periods it has.
+    periods: u64,
+}
+
+impl AlertSettings {
+    /// What is behind a subject of this rule on this kind of thing; `None` if there is nothing.
+    fn origin(&self, rule: &str, of: &str) -> Option<Origin> {
+        let own = self.rule.iter().filter(|own| own.title() == rule && own.metric == of);
+        let own: Vec<_> = own.map(|own| (own, own.persistence.unwrap_or(self.persistence))).collect();
+        let built_in = (rule == "drift" && self.drift) || (rule == "canary" && self.canary);
+        if own.is_empty() && !built_in {
+            return None;
+        }
+        let periods = own.iter().map(|(_, [_, m])| *m).max().unwrap_or(self.persistence[1]);
+        let settings = if own.is_empty() { postcard::to_stdvec(&self.persistence) } else { postcard::to_stdvec(&own) };
+        Some(Origin { rules: crc32c::crc32c(&settings.expect("plain data")), periods })
+    }
+}
+
+/// An upper bound of what it adds to the bytes.
+fn cost(subject: &Subject, history: &History) -> u64 {
+    let names = subject.rule.len() + subject.of.len() + subject.name.len();
+    LEAST + names as u64 + history.len() as u64 * PERIOD
+}
+
+fn head_cost((model, version): &(String, String)) -> u64 {
+    LEAST + (model.len() + version.len()) as u64
+}
+
+impl Alerts {
+    /// At most [`MOST_BYTES`]; none if there is nothing to remember.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let known = self.models.iter().filter(|(_, model)| !model.histories.is_empty());
+        let all_of =
+            |model: &Model| model.histories.iter().map(|(subject, history)| cost(subject, history)).sum::<u64>();
+        let mut models: Vec<_> = known.map(|(key, model)| (head_cost(key) + all_of(model), key, model)).collect();
+        // The least first: what it does not need of its share is the others'.
+        models.sort_by_key(|(cost, ..)| *cost);
+        let (mut writer, mut left) = (Writer { settings: &self.settings, known: HashMap::new(), bytes: Vec::new() }, 0);
+        for (at, (_, key, model)) in models.iter().enumerate() {
+            let room = MOST_BYTES - writer.bytes.len() as u64;
+            left += writer.add(key, model, room / (models.len() - at) as u64);
+        }
+        if left > 0 {
+            warn!(alerts = left, "more alerts than are remembered over a restart");
+        }
+        writer.bytes
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) knew, as far as it follows from rules that are still the same. `None` if these are none of its bytes.
+    pub fn revived(settings: AlertSettings, bytes: &[u8], now_ns: u64) -> Option<Alerts> {
+        let mut alerts = Alerts::new(settings);
+        let mut reader = Reader { bytes, left: MOST_BYTES / LEAST };
+        while !reader.bytes.is_empty() {
+            let (name, version, end_ns, count): Head<String> = reader.next()?;
+            let mut model = Model { end_ns: end_ns.min(now_ns), ..Model::default() };
+            for _ in 0..count {
+                let Entry { subject: (rule, of, name), rules, history } = reader.next::<Entry<String, History>>()?;
+                let mut history = history;
+                let Some(origin) = alerts.settings.origin(&rule, &of).filter(|origin| origin.rules == rules) else {
+                    continue;
+                };
+                if !history.fits(origin.periods) {
+                    return None;
+                }
+                history.forget_future(now_ns);
+                if !history.is_clean() {
+                    model.histories.insert(Subject { rule, of, name }, history);
+                }
+            }
+            alerts.models.insert((name, version), model);
+            if alerts.models.len() > MOST_MODELS {
+                return None;
+            }
+        }
+        Some(alerts)
+    }
+}
+
+struct Writer<'a> {
+    settings: &'a AlertSettings,
+    /// Rules and kinds that were looked up.
+    known: HashMap<(&'a str, &'a str), Option<Origin>>,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    /// A model in so many bytes. How many of its active alerts there was no room for.
+    fn add(&mut self, key: &'a (String, String), model: &'a Model, room: u64) -> u64 {
+        let Some(mut room) = room.checked_sub(head_cost(key)) else {
+            return model.histories.values().filter(|history| history.is_active()).count() as u64;
+        };
+        let (active, others): (Vec<_>, Vec<_>) = model.histories.iter().partition(|(_, history)| history.is_active());
+        let (mut chosen, mut left) = (Vec::new(), 0);
+        for (subject, history) in active.into_iter().chain(others) {
+            match room.checked_sub(cost(subject, history)) {
+                Some(rest) => {
+                    room = rest;
+                    chosen.push((subject, history));
+                }
+                None => left += u64::from(history.is_active()),
+            }
+        }
+        let head: Head<&str> = (&key.0, &key.1, model.end_ns, chosen.len() as u64);
+        self.put(&head);
+        chosen.into_iter().for_each(|(subject, history)| self.put_history(subject, history));
+        left
+    }
+
+    fn put_history(&mut self, subject: &'a Subject, history: &History) {
+        let (rule, of, name) = (subject.rule.as_str(), subject.of.as_str(), subject.name.as_str());
+        let origin = self.known.entry((rule, of)).or_insert_with(|| self.settings.origin(rule, of));
+        let rules = origin.map_or(0, |origin| origin.rules);
+        self.put(&Entry { subject: (rule, of, name), rules, history });
+    }
+
+    fn put(&mut self, what: &impl Serialize) {
+        self.bytes.extend(postcard::to_stdvec(what).expect("plain data"));
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    /// Heads and histories that may still come.
+    left: u64,
+}
+
+impl<'a> Reader<'a> {
+    fn next<T: Deserialize<'a>>(&mut self) -> Option<T> {
+        self.left = self.left.checked_sub(1)?;
+        let (next, rest) = postcard::take_from_bytes(self.bytes).ok()?;
+        self.bytes = rest;
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{RULE, report, settings};
+    use super::*;
+    use crate::report::AlertState;
+    use proptest::prelude::*;
+
+    const NOW: u64 = 1_000;
+
+    fn revived(toml: &str, bytes: &[u8]) -> Option<Alerts> {
+        Alerts::revived(settings(toml).unwrap(), bytes, NOW)
+    }
+
+    fn judged(alerts: &mut Alerts, accuracy: Option<f64>, end_ns: u64, again: bool) -> Vec<(AlertState, u64)> {
+        let mut report = report(accuracy, end_ns);
+        alerts.judge(&mut report, None, again);
+        report.alerts.iter().map(|alert| (alert.state, alert.start)).collect()
+    }
+
+    /// Accuracies of periods that end at 1, 2, …, by a sidecar with an alert that goes on.
+    fn firing() -> Alerts {
+        let mut alerts = Alerts::new(settings(RULE).unwrap());
+        (1..=4).for_each(|end_ns| drop(judged(&mut alerts, Some(0.5), end_ns, false)));
+        alerts
+    }
+
+    fn accuracy() -> impl Strategy<Value = Option<f64>> {
+        prop_oneof![2 => Just(Some(0.5)), 2 => Just(Some(0.95)), 1 => Just(None)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_alert_does_not_notice_a_restart(periods in prop::collection::vec((accuracy(), any::<bool>()), 0..30)) {
+            let [mut whole, mut restarted] = [(); 2].map(|()| Alerts::new(settings(RULE).unwrap()));
+            for ((accuracy, restart), end_ns) in periods.into_iter().zip(1..) {
+                let told = judged(&mut whole, accuracy, end_ns, false);
+                prop_assert_eq!(judged(&mut restarted, accuracy, end_ns, false), told);
+                if restart {
+                    restarted = revived(RULE, &restarted.to_bytes()).unwrap();
+                }
+            }
+        }
+
+        #[test]
+        fn a_report_that_is_made_again_says_what_it_said(
+            periods in prop::collection::vec((accuracy(), 0..4usize), 0..30), k in 1..4u64,
+        ) {
+            let rule = RULE.replace("[2, 3]", &format!("[{k}, 3]"));
+            let [mut whole, mut killed] = [(); 2].map(|()| Alerts::new(settings(&rule).unwrap()));
+            let mut told = Vec::new();
+            for (at, (accuracy, undelivered)) in periods.iter().enumerate() {
+                let end_ns = at as u64 + 1;
+                told.push(judged(&mut whole, *accuracy, end_ns, false));
+                prop_assert_eq!(&judged(&mut killed, *accuracy, end_ns, false), &told[at]);
+                if *undelivered > 0 {
+                    killed = revived(&rule, &killed.to_bytes()).unwrap();
+                    for again in (at + 1).saturating_sub(*undelivered)..=at {
+                        prop_assert_eq!(&judged(&mut killed, periods[again].0, again as u64 + 1, true), &told[again]);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_understood(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0..100usize) {
+            revived(RULE, &bytes);
+            let mut forged = firing().to_bytes();
+            let at = at.min(forged.len());
+            forged.splice(at..at, bytes);
+            revived(RULE, &forged);
+        }
+    }
+
+    #[test]
+    fn whatever_is_changed_in_the_bytes_they_are_refused_or_understood() {
+        let whole = firing().to_bytes();
+        for at in 0..whole.len() {
+            assert!(at == 0 || revived(RULE, &whole[..at]).is_none(), "cut at {at}");
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << bit;
+                if let Some(mut alerts) = revived(RULE, &flipped) {
+                    judged(&mut alerts, Some(0.5), 5, false);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_history_that_cannot_have_been_is_refused() {
+        let forged = |starts: &[u64]| {
+            let mut history = History::default();
+            for start_ns in starts {
+                history.add(*start_ns, None, [1, 1000]);
+            }
+            let mut alerts = firing();
+            alerts
+                .models
+                .values_mut()
+                .for_each(|model| model.histories.values_mut().for_each(|h| *h = history.clone()));
+            alerts.to_bytes()
+        };
+        assert!(revived(RULE, &forged(&[1, 2, 3])).is_some());
+        assert!(revived(RULE, &forged(&[1, 2, 3, 4])).is_none(), "more than m periods");
+        let mut descending = forged(&[1, 2, 3]);
+        let at = descending.windows(8).position(|bytes| bytes == 1u64.to_le_bytes()).unwrap();
+        descending[at] = 9;
+        assert!(revived(RULE, &descending).is_none());
+    }
+
+    #[test]
+    fn more_entries_than_there_can_be_are_refused() {
+        let model = |at: u32| postcard::to_stdvec::<Head<&str>>(&(&at.to_string(), "", 0, 0)).unwrap();
+        let models = |n: u32| (0..n).flat_map(model).collect::<Vec<u8>>();
+        assert!(revived(RULE, &models(MOST_MODELS as u32)).is_some());
+        assert!(revived(RULE, &models(MOST_MODELS as u32 + 1)).is_none());
+        let head: Head<&str> = ("m", "", 0, u64::MAX);
+        let entry = Entry { subject: ("", "", ""), rules: 0, history: History::default() };
+        let (mut bytes, entry) = (postcard::to_stdvec(&head).unwrap(), postcard::to_stdvec(&entry).unwrap());
+        bytes.extend(entry.repeat((MOST_BYTES / LEAST) as usize + 1));
+        assert!(revived(RULE, &bytes).is_none());
+    }
+
+    #[test]
+    fn what_was_judged_by_other_rules_is_forgotten() {
+        let bytes = firing().to_bytes();
+        let goes_on = |toml: &str| {
+            let mut alerts = revived(toml, &bytes).unwrap();
+            judged(&mut alerts, Some(0.5), 5, false).contains(&(AlertState::Firing, 0))
+        };
+        assert!(goes_on(RULE));
+        assert!(goes_on(&format!("{RULE}\n[[rule]]\nmetric = 'rows'\nabove = 1e9\n")), "another rule is no matter");
+        assert!(goes_on(&format!("persistence = [1, 2]\n{RULE}")), "it has a persistence of its own");
+        for (from, to) in
+            [("[2, 3]", "[2, 4]"), ("weak", "bad"), ("0.9", "0.8"), ("labels.accuracy", "labels.coverage")]
+        {
+            assert!(!goes_on(&RULE.replace(from, to)), "{to}");
+        }
+        assert!(!goes_on(""));
+    }
+
+    #[test]
+    fn what_comes_from_the_future_is_forgotten() {
+        let mut alerts = Alerts::new(settings(RULE).unwrap());
+        (1..=4).for_each(|period| drop(judged(&mut alerts, Some(0.5), 2 * NOW + period, false)));
+        let mut alerts = revived(RULE, &alerts.to_bytes()).unwrap();
+        let told: Vec<_> = (1..=3).map(|end_ns| judged(&mut alerts, Some(0.95), end_ns, false)).collect();
+        assert_eq!(told, [vec![(AlertState::Ended, 2 * NOW)], vec![], vec![]]);
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_all_every_model_has_its_share_and_active_alerts_come_first() {
+        let mut alerts = Alerts::new(settings(RULE).unwrap());
+        let subject = |name: String| Subject { rule: "weak".into(), of: "labels.accuracy".into(), name };
+        for (model, subjects) in [("small", 2), ("large", 9_000), ("larger", 20_000)] {
+            let known = alerts.models.entry((model.into(), String::new())).or_default();
+            for i in 0..subjects {
+                let mut history = History::default();
+                let severity = Some(crate::report::Severity::Warning);
+                let held: &[u64] = if i % 10 == 9 { &[1, 2] } else { &[1] };
+                for start_ns in held {
+                    history.add(*start_ns, severity, [2, 3]);
+                }
+                known.histories.insert(subject(format!("{i:06}")), history);
+            }
+        }
+        let bytes = alerts.to_bytes();
+        assert!(bytes.len() as u64 <= MOST_BYTES);
+        let again = revived(RULE, &bytes).unwrap();
+        let count = |model: &str, active: bool| {
+            let known = &again.models[&(model.to_owned(), String::new())];
+            known.histories.values().filter(|history| history.is_active() || !active).count()
+        };
+        assert_eq!([count("small", false), count("large", true), count("larger", true)], [2, 900, 2_000]);
+        let [large, larger] = ["large", "larger"].map(|model| count(model, false));
+        assert!((4_000..9_000).contains(&large) && (large..20_000).contains(&larger), "{large} {larger}");
+    }
+}
