@@ -101,15 +101,6 @@ impl Profile {
     /// What a label that comes later can still change, and what that is compared with: everything but predictions, of which only
     /// confidence is there, features and sample. The labels that found no row, and the rows that are forgotten, are told once.
     pub fn remainder(&self) -> Profile {
-        let spec = Spec {
-            model: self.spec.model.clone(),
-            version: self.spec.version.clone(),
-            classes: self.spec.classes.clone(),
-            regression: self.spec.regression,
-            threshold: self.spec.threshold,
-            segments: self.spec.segments,
-            ..Spec::default()
-        };
         Profile {
             records: self.records,
             rows: self.rows,
@@ -121,8 +112,16 @@ impl Profile {
             predictions: Predictions { confidence: self.predictions.confidence.clone(), ..Predictions::new(0) },
             features: Features::new(&Spec::default()),
             sample: Sample::new(&Spec::default(), 0, 0),
-            ..Profile::new(Arc::new(spec), 0, 0)
+            ..Profile::new(Arc::new(spec_of_remainder(&self.spec)), 0, 0)
         }
+    }
+
+    /// A remainder that was serialized, once more in use; only what a label can change is believed. Its reference wants
+    /// [`revive_against`](Self::revive_against). `None` if it does not belong to `spec`.
+    pub fn revived_remainder(self, spec: &Spec) -> Option<Profile> {
+        let spec = spec_of_remainder(spec);
+        let fits = self.quality.fits(&spec) && self.estimates.fits(&spec) && self.segments_fit(&spec);
+        fits.then(|| Profile { spec: Arc::new(spec), ..self }.remainder())
     }
 
     /// An upper bound of a remainder's memory in bytes, its names apart.
@@ -130,6 +129,18 @@ impl Profile {
         const FIXED: u64 = 4096;
         let quality = Quality::bytes(size.classes) + Estimates::bytes(size.classes);
         quality.saturating_add(Segments::bytes(size)).saturating_add(FIXED)
+    }
+}
+
+fn spec_of_remainder(spec: &Spec) -> Spec {
+    Spec {
+        model: spec.model.clone(),
+        version: spec.version.clone(),
+        classes: spec.classes.clone(),
+        regression: spec.regression,
+        threshold: spec.threshold,
+        segments: spec.segments,
+        ..Spec::default()
     }
 }
 

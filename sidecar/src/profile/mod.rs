@@ -236,10 +236,6 @@ impl Profile {
     /// [`revive_against`](Self::revive_against). `None` if it does not belong to `spec`.
     pub fn revived(mut self, spec: Arc<Spec>) -> Option<Profile> {
         let classes = spec.classes.len();
-        let segments = match (&self.segments, &spec.segments) {
-            (Some(segments), Some(segmentation)) => segments.fits(classes, segmentation),
-            (segments, segmentation) => segments.is_none() && segmentation.is_none(),
-        };
         let fits = self.predictions.fits(classes)
             && self.quality.fits(&spec)
             && self.estimates.fits(&spec)
@@ -247,10 +243,17 @@ impl Profile {
             && self.answered.fits(classes)
             && self.sample.reservoir.is_sound()
             && Histograms::fits(self.histograms.as_ref(), &spec)
-            && segments;
+            && self.segments_fit(&spec);
         self.sample = self.sample.emptied(&spec);
         self.spec = spec;
         fits.then_some(self)
+    }
+
+    fn segments_fit(&self, spec: &Spec) -> bool {
+        match (&self.segments, &spec.segments) {
+            (Some(segments), Some(segmentation)) => segments.fits(spec.classes.len(), segmentation),
+            (segments, segmentation) => segments.is_none() && segmentation.is_none(),
+        }
     }
 }
 

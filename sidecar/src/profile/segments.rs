@@ -22,7 +22,7 @@ pub struct Segments {
 }
 
 /// The bits of a segment's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentKey(u64);
 
 impl SegmentKey {
