@@ -143,8 +143,10 @@ impl Damage {
 /// A checkpoint directory, locked for this process.
 #[derive(Debug)]
 pub struct Store {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     next_id: u32,
+    /// Of the rows that are left to the next sidecar.
+    pub(super) next_left: u32,
     damaged: BTreeMap<&'static str, u64>,
     jobs: Sender<Job>,
     writer: JoinHandle<()>,
@@ -168,6 +170,7 @@ impl Store {
         let mut store = Store {
             dir: dir.to_owned(),
             next_id: 0,
+            next_left: 0,
             damaged: BTreeMap::new(),
             jobs,
             writer: thread,
@@ -198,11 +201,16 @@ impl Store {
     pub fn alerts(&mut self, most: u64) -> (WholeFile, Option<Vec<u8>>) {
         let (path, work) = (self.dir.join("alerts"), self.work.clone());
         let file = WholeFile { path, magic: b"MLWALRT1", most, work };
-        let held = file.read().unwrap_or_else(|damage| {
-            self.refuse(&file, damage.reason());
-            None
-        });
+        let held = self.held_by(&file);
         (file, held)
+    }
+
+    /// What such a file holds. Damage is counted.
+    pub(super) fn held_by(&mut self, file: &WholeFile) -> Option<Vec<u8>> {
+        file.read().unwrap_or_else(|damage| {
+            self.refuse(file, damage.reason());
+            None
+        })
     }
 
     /// What such a file holds cannot be used.

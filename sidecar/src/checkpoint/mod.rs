@@ -11,14 +11,17 @@
 //! ```text
 //! <id>.state.0  <id>.state.1   one model: magic, checksum, what `State` holds, then the profiles
 //! <id>.<n>.rows                the sample of one of its periods
+//! <n>.waiting.head  .rows      of one model: rows that wait for labels, after an orderly stop, until its next sidecar has them
 //! alerts                       which rules have held of late, of all models; it stays after an orderly stop
 //! ```
 
 mod disk;
+mod left;
 mod rows;
 mod whole;
 
 pub use disk::{Store, Work, WorkDone};
+pub use left::LeftRows;
 pub use whole::WholeFile;
 
 use crate::period::Period;
