@@ -10,6 +10,7 @@ mod histograms;
 mod intake;
 mod judge;
 mod later;
+mod left;
 mod limits;
 mod model;
 mod naps;
@@ -21,7 +22,7 @@ pub use intake::{Wanted, rows_of, spec_of};
 pub use limits::Limits;
 
 use crate::alert::AlertSettings;
-use crate::checkpoint::{Mark, RingId, Saved, Store};
+use crate::checkpoint::{LeftRows, Mark, RingId, Saved, Store};
 use crate::health::{self, Health};
 use crate::period::MOST_OPEN;
 use crate::profile::Profile;
@@ -86,10 +87,13 @@ const COUNT_LOSSES_EVERY: [Duration; 2] = [Duration::from_millis(100), Duration:
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
 /// A turn's time for opening rings: a huge schema takes its time, and others wait meanwhile.
 const MOST_ATTACHING: Duration = Duration::from_millis(4);
-/// How long after the start a ring that a dead sidecar had read may come back and be known.
+/// How long after the start a ring that a dead sidecar had read may come back and be known, and a model find its rows that wait.
 const MARKS_WAIT: Duration = Duration::from_secs(600);
 /// Waiting to be closed, and being closed, over all models.
 const PROFILES_CLOSING: u64 = closing::QUEUE as u64 + 1;
+
+/// Rows of one model that are left, or taken up, as bytes: as many times `max_waiting_bytes` more.
+const LEFT: u64 = 2;
 
 /// What a reference takes at most for each byte of its file: its numbers in full, of which the small counts of a score histogram take 8
 /// bytes for 1, and 4 more for the map that follows from them; the old one while a new one is loaded. Edges in the order of a model's
@@ -108,6 +112,7 @@ pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: 
     info!(dir = %settings.dir.display(), exists = settings.dir.exists(), "waiting for rings");
     let sinks_count = sinks.count() as u64;
     let watched = settings.reference.clone().map(Watch::start).transpose().map_err(io::Error::other)?;
+    let left = store.left();
     let judge = Judge::revived(settings.alerts.clone(), &mut store, now_ns());
     let (closing, closer) = closing::start(sinks, health_file, settings.drift, judge)?;
     let mut tail = Tail::new(settings, closing, store, sinks_count);
@@ -115,6 +120,7 @@ pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: 
         tail.watch = Some(watch);
         tail.take_references(library);
     }
+    tail.left = left;
     tail.revive(saved);
     tail.run(|| shutdown.requested() || closer.is_finished());
     let Tail { closing, intakes, models, marks, store, .. } = tail;
@@ -190,6 +196,8 @@ struct Tail {
     next_model: u64,
     /// Of rings that a dead sidecar had read and this one has not seen yet, with the model they fed.
     marks: HashMap<RingId, (u64, Mark)>,
+    /// Rows that waited when an earlier sidecar stopped, and whose models have not come yet.
+    left: Vec<LeftRows>,
     health: Health,
     /// It is time to publish it.
     health_due: bool,
@@ -220,6 +228,7 @@ impl Tail {
             models: BTreeMap::new(),
             next_model: 0,
             marks: HashMap::new(),
+            left: Vec::new(),
             health: Health::new(started_ns),
             health_due: false,
             closed: Vec::new(),
@@ -242,6 +251,7 @@ impl Tail {
                     (*id, *newest) = (self.next_model, mark.clone());
                 }
             }
+            let rows_at_stake = saved.model.rows_at_stake;
             let mut out = Outlet { closed: &mut self.closed, store: &self.store };
             let mut model = Model::revived(
                 self.next_model,
@@ -251,13 +261,22 @@ impl Tail {
                 &self.library,
                 &mut out,
             );
-            if !self.suits(&model) {
+            let (id, suits) = (self.next_model, self.suits(&model));
+            if !suits {
                 info!(model = model.spec.model, "the settings have changed: its open periods are closed early");
+                model.forget(rows_at_stake);
                 model.close_all(&mut Outlet { closed: &mut self.closed, store: &self.store });
                 model.superseded = true;
             }
-            self.models.insert(self.next_model, model);
+            self.models.insert(id, model);
             self.next_model += 1;
+            // After an orderly stop they are not gone, but left.
+            if suits
+                && !self.take_up(id)
+                && let Some(model) = self.models.get_mut(&id)
+            {
+                model.forget(rows_at_stake);
+            }
         }
     }
 
@@ -466,7 +485,7 @@ impl Tail {
         let open = bytes().fold(0u64, u64::saturating_add).saturating_mul(of_each);
         let closing = bytes().max().unwrap_or(0).saturating_mul(PROFILES_CLOSING);
         let references = self.library.bytes.saturating_mul(REFERENCE);
-        let waiting = self.settings.limits.max_waiting_bytes.saturating_mul(self.models.len() as u64);
+        let waiting = self.settings.limits.max_waiting_bytes.saturating_mul(self.models.len() as u64 + LEFT);
         let working = self.models.values().map(Model::working_bytes).max().unwrap_or(0);
         let all = [names, open, closing, waiting, working, self.reports_at_most(), references];
         all.into_iter().fold(0, u64::saturating_add)
@@ -599,6 +618,7 @@ impl Tail {
         model.compare_with(&self.library);
         self.next_model += 1;
         self.models.insert(id, model);
+        self.take_up(id);
         id
     }
 
@@ -611,6 +631,7 @@ impl Tail {
         }
         if self.started.elapsed() > MARKS_WAIT {
             self.marks.clear();
+            self.give_up_left();
         }
         let waits = |id: &u64| self.marks.values().any(|(model, _)| model == id);
         let fed = |id: &u64| self.intakes.iter().any(|intake| intake.model == *id) || waits(id);
@@ -659,7 +680,9 @@ impl Tail {
         while let Some(next) = self.next_for_closing() {
             self.hand_over(next);
         }
-        self.health.forgotten_rows += self.models.values().map(Model::untold_rows).sum::<u64>();
+        self.health.forgotten_rows +=
+            self.models.values().map(|model| model.untold_rows() - model.waiting_rows()).sum::<u64>();
+        self.leave();
         let health = self.health_now();
         self.hand_over(ToClose::Health(Box::new(health)));
     }

@@ -94,7 +94,7 @@ def test_what_becomes_of_every_label_and_every_row_is_counted(watch, ring_dir, r
     said = report["labels"]
     assert (said["rows"], said["waiting_rows"], said["delay"]["n"]) == (10, 40, 10)
     assert (said["unjoined_rows"], said["unjoined"]) == (18, {"no_id": 0, "unknown_id": 15, "no_label": 3})
-    assert (health["waiting_rows"], health["forgotten_rows"]) == (40, 40)
+    assert (health["waiting_rows"], health["forgotten_rows"]) == (40, 0)  # they are left to the next sidecar
 
 
 def test_rows_that_waited_when_the_sidecar_was_killed_are_counted_by_the_next(watch, ring_dir, run_sidecar, tmp_path):
@@ -123,6 +123,56 @@ def test_rows_that_waited_when_the_sidecar_was_killed_are_counted_by_the_next(wa
 
         sidecar.wait_until(lambda: told() == (60, 60), "all are counted")
         sidecar.stop()
+
+
+def left(output):
+    return sorted(path.name for path in (output / "checkpoint").glob("*.waiting.*"))
+
+
+def health(output):
+    return json.loads((output / "health.json").read_text())
+
+
+def test_labels_that_come_after_a_restart_find_their_rows(watch, ring_dir, run_sidecar, tmp_path):
+    proba, labels, ids = rows_of(6, 100)
+    monitor = watch("m", n_classes=CLASSES, dtype="f64")
+    options = ("--period", "500ms")
+    with run_sidecar(*options, ring_dir=ring_dir, output=tmp_path) as sidecar:
+        assert monitor.collect(proba, ids=ids)
+        first = first_with_rows(sidecar)
+        assert monitor.collect(None, labels=labels[:40], ids=ids[:40])
+        revision(sidecar, first, 1, 40)
+        sidecar.stop()
+    assert left(tmp_path) == ["0.waiting.head", "0.waiting.rows"]
+    assert (health(tmp_path)["waiting_rows"], health(tmp_path)["forgotten_rows"]) == (60, 0)
+    with run_sidecar(*options, ring_dir=ring_dir, output=tmp_path) as sidecar:
+        assert monitor.collect(None, labels=labels[40:], ids=ids[40:])
+        last = revision(sidecar, first, 2, 100)
+        assert left(tmp_path) == []
+        sidecar.stop()
+    assert (last["revision"], last["labels"]["waiting_rows"], last["rows"]) == (2, 0, 100)
+    assert last["labels"]["accuracy"] == pytest.approx(metrics.accuracy_score(labels, proba.argmax(axis=1)))
+    assert last["scores"]["log_loss"] == pytest.approx(metrics.log_loss(labels, proba), rel=1e-9)
+    assert left(tmp_path) == []
+
+
+def test_rows_whose_file_is_damaged_are_forgotten_and_counted(watch, ring_dir, run_sidecar, tmp_path):
+    proba, labels, ids = rows_of(7, 30)
+    monitor = watch("m", n_classes=CLASSES)
+    with run_sidecar("--period", "24h", ring_dir=ring_dir, output=tmp_path) as sidecar:
+        assert monitor.collect(proba, ids=ids)
+        sidecar.wait_drained(monitor.path)
+        sidecar.stop()
+    rows = tmp_path / "checkpoint" / "0.waiting.rows"
+    rows.write_bytes(rows.read_bytes()[:-1])
+    with run_sidecar("--period", "24h", ring_dir=ring_dir, output=tmp_path) as sidecar:
+        assert monitor.collect(None, labels=labels, ids=ids)
+        sidecar.wait_until(lambda: "are forgotten" in sidecar.log.read_text(), "it says so")
+        sidecar.wait_drained(monitor.path)
+        sidecar.stop()
+    assert (health(tmp_path)["forgotten_rows"], health(tmp_path)["checkpoints"]["damaged"]) == (30, {"checksum": 1})
+    assert sum(report["labels"]["unjoined"]["unknown_id"] for report in sidecar.reports()) == 30
+    assert left(tmp_path) == []
 
 
 def test_mlwatchers_format_repeats_accuracy_at_the_time_of_the_rows(watch, ring_dir, run_sidecar):

@@ -4,6 +4,8 @@
 //! a label can change is kept, and reported again with a higher revision when another period closes. Memory is bounded: where there is
 //! no room for more rows, or for more periods, the oldest are forgotten, and counted.
 
+mod left;
+
 use super::model::MOST_WAITING;
 use super::waiting::Waiting;
 use crate::period::{Period, Periods};
@@ -17,7 +19,8 @@ pub struct Later {
     waiting: Waiting,
     /// Of which some must soon go: so many as can close before the next is reported again.
     most_closed: usize,
-    /// Closed periods for which rows wait, or whose labels are still to be reported, by their start.
+    /// Closed periods for which rows wait, or whose labels are still to be reported, by their key: their start, and a little more if an
+    /// earlier sidecar reported them.
     closed: BTreeMap<u64, Kept>,
     /// Besides those that had to make room.
     forgotten_rows: u64,

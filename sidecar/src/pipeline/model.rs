@@ -27,6 +27,8 @@ pub struct Model {
     /// What one of its reports takes at most.
     pub report_bytes: u64,
     size: Size,
+    /// For rows that wait, and their periods.
+    waiting_bytes: u64,
     seed: u64,
     /// Something has happened that no commit knows of.
     pub changed: bool,
@@ -94,6 +96,7 @@ impl Model {
             spec_bytes: spec.bytes(),
             report_bytes: Report::bytes_at_most(&spec),
             size: spec.size(),
+            waiting_bytes,
             spec: Arc::new(spec),
             period,
             reservoir_rows,
@@ -127,7 +130,6 @@ impl Model {
         let times = [started_ns, started_ns];
         let (spec, rows) = (model.spec.into_owned(), model.reservoir_rows);
         let mut revived = Model::new(id, spec, model.period, rows, waiting_bytes, times, checkpoint);
-        revived.closing.later.forget(model.rows_at_stake);
         revived.compare_with(library);
         let next = revived.closing.next.clone();
         let frozen = next.as_deref().map(|compared| &compared.frozen);
@@ -142,6 +144,28 @@ impl Model {
         revived.periods.revive(open, model.closed_before_ns);
         revived.changed = true;
         revived
+    }
+
+    /// A dead sidecar had so many rows at stake, and they are gone.
+    pub fn forget(&mut self, rows: u64) {
+        self.closing.later.forget(rows);
+    }
+
+    /// What waits for labels, for the next sidecar.
+    pub fn left(&self) -> Vec<u8> {
+        self.closing.later.to_bytes()
+    }
+
+    /// Goes on with what an earlier sidecar [`left`](Self::left), before anything else. Whether that is what it is.
+    pub fn take_up(&mut self, left: &[u8]) -> bool {
+        let mut later = Later::new(&self.spec, self.waiting_bytes);
+        let next = self.closing.next.as_deref().map(|next| (&next.reference, &next.frozen));
+        let taken = later.take_up(left, &self.spec, next).is_some();
+        if taken {
+            self.closing.later = later;
+            self.changed = true;
+        }
+        taken
     }
 
     /// Periods that open from now on are counted in the bins of its reference in `library`, if there is one.
@@ -397,6 +421,7 @@ mod tests {
         reports: BTreeMap<u64, Report>,
         forgotten: u64,
         unjoined: u64,
+        waiting_bytes: u64,
         _dir: tempfile::TempDir,
     }
 
@@ -407,7 +432,21 @@ mod tests {
             let checkpoint = store.new_checkpoint();
             let model = Model::new(0, spec(), Duration::from_secs(1), 4, waiting_bytes, [0, NOW], checkpoint);
             let (closed, reports) = (Vec::new(), BTreeMap::new());
-            Life { model, store, closed, reports, forgotten: 0, unjoined: 0, _dir: dir }
+            Life { model, store, closed, reports, forgotten: 0, unjoined: 0, waiting_bytes, _dir: dir }
+        }
+
+        /// Another sidecar goes on after an orderly stop.
+        fn restart(&mut self) {
+            self.stop();
+            let left = self.model.left();
+            assert!(self.take_up(&left));
+        }
+
+        fn take_up(&mut self, left: &[u8]) -> bool {
+            let checkpoint = self.store.new_checkpoint();
+            let period = Duration::from_secs(1);
+            self.model = Model::new(0, spec(), period, 4, self.waiting_bytes, [0, NOW], checkpoint);
+            self.model.take_up(left)
         }
 
         fn feed(&mut self, rows: &Rows<'_>, now_ns: u64) {
@@ -437,10 +476,13 @@ mod tests {
             }
         }
 
-        /// One row every tenth of a second, and the labels that are due.
-        fn live(&mut self, asked: &[Asked]) {
+        /// One row every tenth of a second, and the labels that are due. A restart between any two periods, if there are any.
+        fn live(&mut self, asked: &[Asked], restarts: bool) {
             for turn in 0..asked.len() + 41 {
                 let now_ns = NOW + turn as u64 * SECOND / 10;
+                if restarts && turn % 10 == 0 {
+                    self.restart();
+                }
                 if let Some(asked) = asked.get(turn) {
                     with_row(asked, None, turn as u64, |rows| self.feed(rows, now_ns));
                 }
@@ -478,15 +520,85 @@ mod tests {
         a.zip(b).map_or(a == b, |(a, b)| (a - b).abs() <= 1e-9)
     }
 
+    const SURE: Asked = Asked { sure: 0.9, label: 1, after: None, wrong_first: false, segment: 1 };
+
+    fn label_for(life: &mut Life, id: u64, now_ns: u64) {
+        let labels = Some(Labels::Classes(&[1]));
+        life.feed(&Rows { count: 1, labels, ids: Some(&[id]), ..Rows::default() }, now_ns);
+    }
+
+    #[test]
+    fn a_label_of_what_an_earlier_sidecar_reported_is_none_of_the_rest_of_the_period() {
+        let mut life = Life::new(64 << 20);
+        with_row(&SURE, None, 1, |rows| life.feed(rows, NOW));
+        life.restart();
+        let first = life.reports.remove(&NOW).unwrap();
+        assert_eq!((first.rows, first.labels.waiting_rows), (1, 1));
+        (2..=3).for_each(|id| with_row(&SURE, None, id, |rows| life.feed(rows, NOW)));
+        life.restart();
+        let second = life.reports.remove(&NOW).unwrap();
+        assert_eq!((second.rows, second.labels.waiting_rows), (2, 2));
+        (4..=6).for_each(|id| with_row(&SURE, None, id, |rows| life.feed(rows, NOW)));
+        label_for(&mut life, 1, NOW);
+        life.model.close_all(&mut Outlet { closed: &mut life.closed, store: &life.store });
+        let third = life.closed.pop().unwrap().profile;
+        assert_eq!((third.rows, third.later.delay.n, third.later.waiting_rows), (3, 0, 3));
+        life.model.handed_over(1);
+        let again = life.model.next_revision().unwrap();
+        assert_eq!((again.period.start_ns, again.number, again.remainder.rows), (NOW, 1, 1));
+        assert_eq!((again.remainder.later.delay.n, again.remainder.later.waiting_rows), (1, 0));
+        assert!(life.model.next_revision().is_none());
+        assert_eq!(life.model.waiting_rows(), 5);
+    }
+
+    #[test]
+    fn what_a_sidecar_left_may_be_any_bytes() {
+        let mut life = Life::new(1 << 20);
+        (1..=2).for_each(|id| with_row(&SURE, None, id, |rows| life.feed(rows, NOW)));
+        life.stop();
+        let left = life.model.left();
+        let places = || (left.len() - 150..left.len()).chain((0..left.len()).step_by(53));
+        for at in places() {
+            assert!(!life.take_up(&left[..at]), "cut at {at}");
+            let mut flipped = left.clone();
+            flipped[at] ^= 1 << (at % 8);
+            life.take_up(&flipped);
+            assert!(life.model.waiting_rows() <= 2);
+        }
+        assert!(life.take_up(&left));
+        assert_eq!(life.model.waiting_rows(), 2);
+    }
+
+    #[test]
+    fn what_a_sidecar_left_takes_no_more_room_than_there_is_now() {
+        let mut life = Life::new(64 << 20);
+        for id in 0..40 {
+            with_row(&SURE, None, id, |rows| life.feed(rows, NOW + id * SECOND));
+        }
+        life.stop();
+        let left = life.model.left();
+        for bytes in [0, 300_000] {
+            life.waiting_bytes = bytes;
+            assert!(life.take_up(&left));
+            let kept = life.model.waiting_rows();
+            assert!(kept < 40 && (kept > 0) == (bytes > 0), "{kept} of {bytes} bytes");
+            life.reports.clear();
+            with_row(&SURE, Some(1), 99, |rows| life.feed(rows, NOW + 50 * SECOND));
+            life.forgotten = 0;
+            life.stop();
+            assert_eq!(life.forgotten + kept, 40);
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
         #[test]
         fn labels_that_come_later_say_in_the_end_what_they_would_have_said_at_once(
-            asked in prop::collection::vec(asked(), 1..60),
+            asked in prop::collection::vec(asked(), 1..60), restarts in any::<bool>(),
         ) {
             let mut life = Life::new(64 << 20);
-            life.live(&asked);
+            life.live(&asked, restarts);
             let mut at_once: BTreeMap<u64, Profile> = BTreeMap::new();
             for (id, asked) in asked.iter().enumerate() {
                 let start_ns = NOW + id as u64 / 10 * SECOND;
@@ -506,10 +618,10 @@ mod tests {
 
         #[test]
         fn with_little_memory_every_row_is_labelled_or_forgotten_or_waits(
-            asked in prop::collection::vec(asked(), 1..60), kilobytes in prop_oneof![0..200u64, 640..1100u64],
+            asked in prop::collection::vec(asked(), 1..60), kilobytes in prop_oneof![0..200u64, 640..1100u64], restarts in any::<bool>(),
         ) {
             let mut life = Life::new(kilobytes << 10);
-            life.live(&asked);
+            life.live(&asked, restarts);
             let of = |field: fn(&Report) -> u64| life.reports.values().map(field).sum::<u64>();
             let labelled = of(|report| report.labels.delay.n);
             let rows = if kilobytes == 0 { 0 } else { asked.len() as u64 };

@@ -2,6 +2,7 @@
 
 use crate::profile::{Rows, SegmentKey, Spec};
 use crate::stats::{Columns, RowStore};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
 /// What a hash table takes besides its places.
@@ -16,24 +17,30 @@ pub struct Waiting {
     rows: Vec<Row>,
     /// Their probabilities or outputs, wide from the start: were they to become so, both would be there for a while.
     outputs: RowStore,
+    columns: usize,
     next: usize,
-    /// How many wait, by the start of their period, of the periods that are not given up.
+    /// How many wait, by the key of their period, of the periods that are not given up.
     counts: BTreeMap<u64, u64>,
     forgotten: u64,
 }
 
 /// A row without its values.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Row {
     id: u64,
     /// Of its record, as far as it is believed.
     pub ts_ns: u64,
-    /// Of the period it was counted in.
+    /// Of the period it was counted in: the period's key, which is its start, and a little more if an earlier sidecar reported it.
     pub start_ns: u64,
     /// In which segment it was counted.
     pub segment: Option<SegmentKey>,
     /// From 1 to the next value of what its probabilities were made of.
     pub epsilon: f64,
+}
+
+impl Row {
+    /// What postcard makes of one, at most: three numbers of up to 10 bytes, a segment of up to 11, a float.
+    const MOST_SAVED: usize = 3 * 10 + 11 + 8;
 }
 
 impl Waiting {
@@ -46,6 +53,7 @@ impl Waiting {
             by_id: HashMap::new(),
             rows: Vec::new(),
             outputs: RowStore::of_f64(columns),
+            columns,
             next: 0,
             counts: BTreeMap::new(),
             forgotten: 0,
@@ -77,11 +85,7 @@ impl Waiting {
         if self.most == 0 {
             return;
         }
-        if self.by_id.capacity() == 0 {
-            self.by_id.reserve(2 * self.most);
-        }
-        self.rows.reserve_exact(self.most - self.rows.len());
-        self.outputs.reserve(self.most);
+        self.make_room();
         let epsilon = outputs.epsilon();
         for row in (0..rows.count).filter(|row| rows.labels.is_none_or(|labels| !labels.has(*row))) {
             let segment = spec.segments.as_ref().and_then(|by| SegmentKey::of(rows, row, by));
@@ -89,6 +93,60 @@ impl Waiting {
             // One by one: a list of them would be as long as a producer likes.
             self.outputs.keep(&outputs, &[(row, place)]);
         }
+    }
+
+    fn make_room(&mut self) {
+        if self.by_id.capacity() == 0 {
+            self.by_id.reserve(2 * self.most);
+        }
+        self.rows.reserve_exact(self.most - self.rows.len());
+        self.outputs.reserve(self.most);
+    }
+
+    /// Appends the rows that wait, the oldest first: the bytes of a value, how many rows, then for each what it is, and its values.
+    pub fn save(&self, out: &mut Vec<u8>) {
+        out.reserve(16 + self.by_id.len() * (Row::MOST_SAVED + self.outputs.row_bytes()));
+        out.push(self.outputs.value_bytes() as u8);
+        out.extend(postcard::to_stdvec(&self.len()).expect("plain data"));
+        let oldest = if self.rows.len() == self.most { self.next } else { 0 };
+        for place in (oldest..self.rows.len()).chain(0..oldest).filter(|place| self.waits(*place)) {
+            let mut buffer = [0; Row::MOST_SAVED];
+            out.extend_from_slice(postcard::to_slice(&self.rows[place], &mut buffer).expect("plain data"));
+            self.outputs.copy_out(place, out);
+        }
+    }
+
+    fn waits(&self, place: usize) -> bool {
+        let row = &self.rows[place];
+        self.by_id.get(&row.id) == Some(&(place as u32)) && self.counts.contains_key(&row.start_ns)
+    }
+
+    /// Takes up what was [`save`](Self::save)d, each row in the period that `key_now` makes of its own; rows of none are forgotten. `None`
+    /// if these are no such bytes.
+    pub fn take_up(&mut self, saved: &[u8], key_now: impl Fn(u64) -> Option<u64>) -> Option<()> {
+        let (&value_bytes, saved) = saved.split_first()?;
+        let value_bytes = usize::from(value_bytes);
+        let (count, mut saved): (u64, _) = postcard::take_from_bytes(saved).ok()?;
+        if ![4, 8].contains(&value_bytes) {
+            return None;
+        }
+        self.make_room();
+        for _ in 0..count {
+            let (row, rest) = postcard::take_from_bytes::<Row>(saved).ok()?;
+            let (values, rest) = rest.split_at_checked(self.columns * value_bytes)?;
+            saved = rest;
+            if !(row.epsilon > 0.0 && row.epsilon < 0.5) {
+                return None;
+            }
+            match key_now(row.start_ns).filter(|_| self.most > 0) {
+                Some(start_ns) => {
+                    let place = self.place(Row { start_ns, ..row });
+                    self.outputs.copy_in(place, values, value_bytes);
+                }
+                None => self.forgotten += 1,
+            }
+        }
+        saved.is_empty().then_some(())
     }
 
     /// Whoever is in its place, or has its id, goes.
