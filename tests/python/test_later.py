@@ -175,6 +175,26 @@ def test_rows_whose_file_is_damaged_are_forgotten_and_counted(watch, ring_dir, r
     assert left(tmp_path) == []
 
 
+def test_rows_that_were_taken_up_before_a_kill_do_not_come_back_and_are_counted(watch, ring_dir, run_sidecar, tmp_path):
+    proba, labels, ids = rows_of(8, 30)
+    monitor = watch("m", n_classes=CLASSES)
+    with run_sidecar("--period", "24h", ring_dir=ring_dir, output=tmp_path) as sidecar:
+        assert monitor.collect(proba, ids=ids)
+        sidecar.wait_drained(monitor.path)
+        sidecar.stop()
+    with run_sidecar("--period", "24h", ring_dir=ring_dir, output=tmp_path) as sidecar:
+        sidecar.wait_until(lambda: list((tmp_path / "checkpoint").glob("*.state.*")), "they are in a checkpoint")
+        assert left(tmp_path) == []
+        sidecar.kill()
+    with run_sidecar("--period", "24h", ring_dir=ring_dir, output=tmp_path) as sidecar:
+        assert monitor.collect(None, labels=labels, ids=ids)
+        sidecar.wait_drained(monitor.path)
+        sidecar.stop()
+    assert sum(report["labels"]["unjoined"]["unknown_id"] for report in sidecar.reports()) == 30
+    assert sum(report["labels"]["forgotten_rows"] for report in sidecar.reports()) == 30
+    assert (health(tmp_path)["forgotten_rows"], left(tmp_path)) == (0, [])
+
+
 def test_mlwatchers_format_repeats_accuracy_at_the_time_of_the_rows(watch, ring_dir, run_sidecar):
     proba, labels, ids = rows_of(5, 100)
     monitor = watch("m", n_classes=CLASSES)
