@@ -13,7 +13,7 @@ use super::scalar::{Lane, Scalar};
 use super::{Columns, packed, with_view};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
-use tile::{Block, LANES, Tile};
+use tile::{Block, LANES, Missing, Tile};
 
 /// What is known of one column. `n` counts finite values; the others are counted apart and enter nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,8 +82,12 @@ impl Moment {
     }
 }
 
-/// Bytes of a block of rows: small enough to stay in the second-level cache, with the next one on its way, while its columns are walked.
-const BLOCK_BYTES: usize = 160 << 10;
+/// Bytes of a block of rows: small enough to stay near while its columns are walked, with the next one on its way.
+const BLOCK_BYTES: usize = 48 << 10;
+/// Wide rows have larger ones, which stay in the second-level cache.
+const LARGEST_BLOCK_BYTES: usize = 160 << 10;
+/// So many in a block that adding up its sums takes little beside making them.
+const ENOUGH_ROWS: usize = 52;
 const FIRST_FLUSH: u64 = 16;
 const FLUSH: u64 = 4096;
 
@@ -142,7 +146,7 @@ impl Moments {
         let mut rest = packed(matrix);
         self.start(rest, columns);
         let folded = folded_rows(columns, size_of::<T>());
-        let block_rows = (BLOCK_BYTES / (columns * size_of::<T>())).max(1).next_multiple_of(folded);
+        let block_rows = folded * rows_of_block(folded * columns * size_of::<T>());
         while !rest.is_empty() {
             let until_flush = self.flush_at() - self.pending_rows;
             let rows = block_rows.min(rest.len() / columns).min(until_flush as usize);
@@ -280,9 +284,18 @@ impl Pending {
             .iter_mut()
             .zip(tile.max)
             .for_each(|(to, x)| *to = if x.into() > *to { x.into() } else { *to });
-        self.zero[to.clone()].iter_mut().zip(tile.zero).for_each(|(to, count)| *to += count.into());
-        self.nan[to.clone()].iter_mut().zip(tile.nan).for_each(|(to, count)| *to += count.into());
-        self.inf[to].iter_mut().zip(tile.inf).for_each(|(to, count)| *to += count.into());
+        self.zero[to].iter_mut().zip(tile.zero).for_each(|(to, count)| *to += count.into());
+    }
+
+    #[inline(always)]
+    fn add_missing<L: Lane, const W: usize>(&mut self, first: usize, missing: &Missing<L, W>) {
+        let columns = self.shifts.len();
+        let mut column = first % columns;
+        for (nan, inf) in missing.nan.iter().zip(missing.inf) {
+            let column = next(&mut column, columns);
+            self.nan[column] += (*nan).into();
+            self.inf[column] += inf.into();
+        }
     }
 }
 
@@ -298,7 +311,12 @@ fn next(column: &mut usize, columns: usize) -> usize {
 /// too few of those.
 fn folded_rows(columns: usize, value_bytes: usize) -> usize {
     let folded = LANES >> columns.trailing_zeros().min(LANES.trailing_zeros());
-    if folded * columns * value_bytes <= BLOCK_BYTES / 8 { folded } else { 1 }
+    if folded * columns * value_bytes <= LARGEST_BLOCK_BYTES / 8 { folded } else { 1 }
+}
+
+fn rows_of_block(row_bytes: usize) -> usize {
+    let enough = ENOUGH_ROWS.min(LARGEST_BLOCK_BYTES / row_bytes);
+    (BLOCK_BYTES / row_bytes).max(enough).max(1)
 }
 
 #[cfg(test)]

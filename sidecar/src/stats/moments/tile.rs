@@ -3,6 +3,9 @@
 use super::Pending;
 use crate::stats::dispatch::{Kernel, prefetch};
 use crate::stats::scalar::{Lane, Scalar};
+use std::array::from_fn;
+use std::hint::black_box;
+use std::ops::AddAssign;
 
 /// Columns summed together. Their sums, extremes and counts fill most of AVX2's registers.
 pub const LANES: usize = 8;
@@ -42,14 +45,16 @@ impl<T: Scalar> Block<'_, T> {
             let ahead = self.rows.len() / self.width * first;
             let tile =
                 sum_finite::<T, W>(self.rows, self.width, first, &shifts, &self.next[ahead.min(self.next.len())..]);
-            if tile.s2.iter().all(|s2| s2.is_finite()) {
+            // Of squares: no two of them cancel.
+            if tile.s2.iter().sum::<f64>().is_finite() {
                 self.pending.add_lanes(first, &tile);
                 return false;
             }
         }
-        let tile = sum_any::<T, W>(self.rows, self.width, first, &shifts);
+        let (tile, missing) = sum_any::<T, W>(self.rows, self.width, first, &shifts);
         self.pending.add_lanes(first, &tile);
-        tile.nan.iter().chain(&tile.inf).any(|&count| count.into() > 0)
+        self.pending.add_missing(first, &missing);
+        missing.nan.iter().chain(&missing.inf).any(|&count| count.into() > 0)
     }
 }
 
@@ -60,20 +65,26 @@ pub struct Tile<L: Lane, const W: usize> {
     pub min: [L; W],
     pub max: [L; W],
     pub zero: [L::Count; W],
+}
+
+/// What enters nothing else.
+pub struct Missing<L: Lane, const W: usize> {
     pub nan: [L::Count; W],
     pub inf: [L::Count; W],
 }
 
 impl<L: Lane, const W: usize> Tile<L, W> {
-    const NONE: Tile<L, W> = Tile {
-        s1: [0.0; W],
-        s2: [0.0; W],
-        min: [L::INFINITY; W],
-        max: [L::NEG_INFINITY; W],
-        zero: [L::ZERO_COUNT; W],
-        nan: [L::ZERO_COUNT; W],
-        inf: [L::ZERO_COUNT; W],
-    };
+    const NONE: Tile<L, W> =
+        Tile { s1: [0.0; W], s2: [0.0; W], min: [L::INFINITY; W], max: [L::NEG_INFINITY; W], zero: [L::ZERO_COUNT; W] };
+
+    /// Another row, statistic by statistic, which is what the registers hold.
+    #[inline(always)]
+    fn add(&mut self, d: &[f64; W], low: &[L; W], high: &[L; W]) {
+        (0..W).for_each(|lane| self.s1[lane] += d[lane]);
+        (0..W).for_each(|lane| self.s2[lane] += d[lane] * d[lane]);
+        (0..W).for_each(|lane| self.min[lane] = if low[lane] < self.min[lane] { low[lane] } else { self.min[lane] });
+        (0..W).for_each(|lane| self.max[lane] = if high[lane] > self.max[lane] { high[lane] } else { self.max[lane] });
+    }
 
     /// By itself.
     #[inline(always)]
@@ -84,8 +95,6 @@ impl<L: Lane, const W: usize> Tile<L, W> {
             min: [self.min[lane]],
             max: [self.max[lane]],
             zero: [self.zero[lane]],
-            nan: [self.nan[lane]],
-            inf: [self.inf[lane]],
         }
     }
 }
@@ -102,37 +111,46 @@ fn sum_finite<T: Scalar, const W: usize>(
     for (r, row) in rows.chunks_exact(width).enumerate() {
         prefetch(next, r * W);
         let row: &[T; W] = row[first..first + W].try_into().expect("W lanes");
-        for lane in 0..W {
-            let x = row[lane].lane();
-            let d = x.into() - shifts[lane];
-            sums.s1[lane] += d;
-            sums.s2[lane] += d * d;
-            sums.min[lane] = if x < sums.min[lane] { x } else { sums.min[lane] };
-            sums.max[lane] = if x > sums.max[lane] { x } else { sums.max[lane] };
-            sums.zero[lane] += x.is_zero().into();
-        }
+        let x = row.map(Scalar::lane);
+        let d = from_fn(|lane| x[lane].into() - shifts[lane]);
+        sums.add(&d, &x, &x);
+        count(&mut sums.zero, |lane| x[lane].is_zero());
     }
-    sums
+    whole(sums)
 }
 
 #[inline(always)]
-fn sum_any<T: Scalar, const W: usize>(rows: &[T], width: usize, first: usize, shifts: &[f64; W]) -> Tile<T::Lane, W> {
+fn sum_any<T: Scalar, const W: usize>(
+    rows: &[T],
+    width: usize,
+    first: usize,
+    shifts: &[f64; W],
+) -> (Tile<T::Lane, W>, Missing<T::Lane, W>) {
     let mut sums = Tile::<T::Lane, W>::NONE;
+    let mut missing = Missing::<T::Lane, W> { nan: [T::Lane::ZERO_COUNT; W], inf: [T::Lane::ZERO_COUNT; W] };
     for row in rows.chunks_exact(width) {
         let row: &[T; W] = row[first..first + W].try_into().expect("W lanes");
-        for lane in 0..W {
-            let x = row[lane].lane();
-            let finite = x > T::Lane::NEG_INFINITY && x < T::Lane::INFINITY;
-            let d = if finite { x.into() - shifts[lane] } else { 0.0 };
-            sums.s1[lane] += d;
-            sums.s2[lane] += d * d;
-            let (low, high) = if finite { (x, x) } else { (T::Lane::INFINITY, T::Lane::NEG_INFINITY) };
-            sums.min[lane] = if low < sums.min[lane] { low } else { sums.min[lane] };
-            sums.max[lane] = if high > sums.max[lane] { high } else { sums.max[lane] };
-            sums.zero[lane] += x.is_zero().into();
-            sums.nan[lane] += x.is_nan().into();
-            sums.inf[lane] += (!finite && !x.is_nan()).into();
-        }
+        let x = row.map(Scalar::lane);
+        let finite = x.map(|x| x > T::Lane::NEG_INFINITY && x < T::Lane::INFINITY);
+        let d = from_fn(|lane| if finite[lane] { x[lane].into() - shifts[lane] } else { 0.0 });
+        let low = from_fn(|lane| if finite[lane] { x[lane] } else { T::Lane::INFINITY });
+        let high = from_fn(|lane| if finite[lane] { x[lane] } else { T::Lane::NEG_INFINITY });
+        sums.add(&d, &low, &high);
+        count(&mut sums.zero, |lane| x[lane].is_zero());
+        count(&mut missing.nan, |lane| x[lane].is_nan());
+        count(&mut missing.inf, |lane| !finite[lane] && !x[lane].is_nan());
     }
-    sums
+    whole((sums, missing))
+}
+
+/// The same. By way of memory, or registers are cut to the halves that the sums are added to others in, and a row takes half as
+/// many instructions again.
+#[inline(always)]
+fn whole<S>(sums: S) -> S {
+    black_box(sums)
+}
+
+#[inline(always)]
+fn count<C: Copy + From<bool> + AddAssign, const W: usize>(counts: &mut [C; W], is: impl Fn(usize) -> bool) {
+    (0..W).for_each(|lane| counts[lane] += is(lane).into());
 }
