@@ -12,6 +12,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 use std::fs::File;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// What a column's numbers are.
@@ -55,9 +56,24 @@ struct Group {
     label: Option<ColumnReader>,
 }
 
+/// The crate has assertions where a damaged file should be an error; nothing that a panic leaves half done is used again.
+fn unless_it_panics<T>(path: &Path, read: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
+    let damaged = |_| Err(SourceError::input(path, "it is damaged: what it says of its columns cannot be"));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(damaged)
+}
+
 impl ParquetFile {
     /// Reads what the file says of itself.
     pub fn open(
+        path: &Path,
+        columns: &TableColumns,
+        classes: Option<&[String]>,
+        regression: bool,
+    ) -> Result<ParquetFile, SourceError> {
+        unless_it_panics(path, || ParquetFile::open_sound(path, columns, classes, regression))
+    }
+
+    fn open_sound(
         path: &Path,
         columns: &TableColumns,
         classes: Option<&[String]>,
@@ -148,7 +164,8 @@ impl Source for ParquetFile {
     }
 
     fn read(&mut self, rows: Range<usize>) -> Result<Batch, SourceError> {
-        self.batch(rows).map_err(|why| SourceError::input(&self.path, why))
+        let path = self.path.clone();
+        unless_it_panics(&path, || self.batch(rows).map_err(|why| SourceError::input(&path, why)))
     }
 }
 
@@ -253,6 +270,8 @@ mod tests {
     use super::super::table::open_table;
     use super::*;
     use crate::reference::Reference;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
     fn data(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parquet").join(name)
@@ -362,6 +381,30 @@ mod tests {
             (&parquet.features, &parquet.predicted, &parquet.actual)
         );
         assert!((csv.probabilities[0].moment.mean - parquet.probabilities[0].moment.mean).abs() < 1e-12);
+    }
+
+    #[test]
+    fn whatever_bytes_are_damaged_nothing_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.parquet");
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+        for name in ["snappy.parquet", "zstd.parquet", "others.parquet", "empty.parquet"] {
+            let whole = std::fs::read(data(name)).unwrap();
+            // What the file says of itself stands at its end.
+            let footer = whole.len().min(1500) as u64;
+            for _ in 0..1000 {
+                let mut bytes = whole.clone();
+                for _ in 0..1 + random.next_u64() % 3 {
+                    let at = whole.len() - 1 - (random.next_u64() % footer) as usize;
+                    bytes[at] = random.next_u64() as u8;
+                }
+                std::fs::write(&path, &bytes).unwrap();
+                if let Ok(mut file) = ParquetFile::open(&path, &TableColumns::default(), None, false) {
+                    let rows = file.extent().rows.min(1 << 16);
+                    let _ = file.read(0..rows);
+                }
+            }
+        }
     }
 
     #[test]
