@@ -54,7 +54,7 @@ bench-peers: lib ## the producer call against rtrb and iceoryx2; needs Rust 1.89
 	$(CARGO) bench $(PEERS) 2>&1
 
 .PHONY: bench-stats
-bench-stats: | tools ## the statistics against a read-only pass, a memcpy and the obvious ways; about a minute
+bench-stats: | tools ## the statistics against a read-only pass, a memcpy and the obvious ways; two minutes
 	$(CARGO) bench --locked -q --bench stats 2>&1
 
 .PHONY: torture
