@@ -715,6 +715,24 @@ fn value_bytes(schema: &Schema) -> u64 {
 }
 
 #[cfg(test)]
+impl Settings {
+    /// Nobody's wishes, everything in one directory.
+    fn of_test(dir: &std::path::Path) -> Settings {
+        Settings {
+            dir: dir.to_owned(),
+            period: None,
+            reservoir_rows: None,
+            checkpoint: dir.to_owned(),
+            reference: None,
+            drift: DriftSettings::default(),
+            alerts: AlertSettings::default(),
+            histograms: HistogramSettings::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::profile::{Labels, Rows, Spec};
@@ -726,19 +744,8 @@ mod tests {
     const NOW: u64 = 1_700_000_000 * PERIOD;
 
     fn tail(dir: &std::path::Path) -> Tail {
-        let settings = Settings {
-            dir: dir.to_owned(),
-            period: None,
-            reservoir_rows: None,
-            checkpoint: dir.to_owned(),
-            reference: None,
-            drift: DriftSettings::default(),
-            alerts: AlertSettings::default(),
-            histograms: HistogramSettings::default(),
-            limits: Limits::default(),
-        };
         let (store, _) = Store::open(dir).unwrap();
-        Tail::new(settings, bounded(closing::QUEUE).0, store, 0)
+        Tail::new(Settings::of_test(dir), bounded(closing::QUEUE).0, store, 0)
     }
 
     fn feed(tail: &mut Tail, model: u64, rows: &Rows<'_>) {

@@ -58,7 +58,7 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Limits, Settings};
+    use super::super::Settings;
     use super::*;
     use crate::checkpoint::Store;
     use crate::profile::Spec;
@@ -69,18 +69,7 @@ mod tests {
     fn tail(dir: &Path) -> Tail {
         let (mut store, _) = Store::open(dir).unwrap();
         let left = store.left();
-        let settings = Settings {
-            dir: dir.to_owned(),
-            period: None,
-            reservoir_rows: None,
-            checkpoint: dir.to_owned(),
-            reference: None,
-            drift: Default::default(),
-            alerts: Default::default(),
-            histograms: Default::default(),
-            limits: Limits::default(),
-        };
-        Tail { left, ..Tail::new(settings, crossbeam::channel::bounded(1).0, store, 0) }
+        Tail { left, ..Tail::new(Settings::of_test(dir), crossbeam::channel::bounded(1).0, store, 0) }
     }
 
     #[test]
