@@ -202,9 +202,8 @@ fn assert_noticed(attack: &Attack, output: &Path, log: &str) {
     let any = |what: &[&str], holds: &dyn Fn(&&str) -> bool| what.is_empty() || what.iter().any(holds);
     assert!(any(attack.counted, &counted), "none of {:?} is counted: {health:#}\n{log}", attack.counted);
     assert!(any(attack.said, &|text| log.contains(*text)), "none of {:?} is said: {log}", attack.said);
-    let reports = of_model(output, "hostile");
     let is_counted = |report: &Value, pointer: &str| report.pointer(pointer).and_then(Value::as_u64) > Some(0);
-    let reported = |pointer: &&str| reports.iter().any(|report| is_counted(report, pointer));
+    let reported = |pointer: &&str| of_model(output, "hostile").any(|report| is_counted(&report, pointer));
     assert!(any(attack.reported, &reported), "none of {:?} is reported: {log}", attack.reported);
 }
 

@@ -107,14 +107,26 @@ pub fn reports(output: &Path) -> Vec<Value> {
     report_lines(output).iter().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
-/// Their lines. A kill may have left half a line.
+/// Their lines.
 pub fn report_lines(output: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(output) else { return Vec::new() };
+    each_report_line(output).collect()
+}
+
+/// The same, one in memory at a time. A kill may have left half a line.
+pub fn each_report_line(output: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(output).into_iter().flatten();
     let mut files: Vec<PathBuf> =
         entries.map(|e| e.unwrap().path()).filter(|p| p.extension() == Some("jsonl".as_ref())).collect();
     files.sort();
-    let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-    text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(str::to_owned).collect()
+    files.into_iter().flat_map(|file| whole_lines(BufReader::new(fs::File::open(file).unwrap())))
+}
+
+fn whole_lines(mut file: impl BufRead) -> impl Iterator<Item = String> {
+    std::iter::from_fn(move || {
+        let mut line = String::new();
+        file.read_line(&mut line).unwrap();
+        line.ends_with('\n').then_some(line)
+    })
 }
 
 /// Sum of a number over all reports.
