@@ -28,7 +28,7 @@ mod support;
 use bench::Spread;
 use memmap2::MmapMut;
 use mlwatch::stats::{
-    BinCounts, Columns, Edges, Histograms, Moments, Quantiles, Reservoir, RowStore, Steps, classify_rows, entropies,
+    BinCounts, Classified, Columns, Edges, Histograms, Moments, Quantiles, Reservoir, RowStore, Steps, classify_rows,
     relative_error,
 };
 use ndarray::ArrayView2;
@@ -175,12 +175,11 @@ fn predictions() {
         let rows: Vec<f32> = (0..ROWS).flat_map(|_| softmax(&mut random, classes)).collect();
         let matrix = ArrayView2::from_shape((ROWS, classes), &rows).expect("whole rows");
         let yardstick = || matrix.rows().into_iter().map(|row| obvious(row.as_slice().expect("no gaps"))).sum::<f32>();
-        let mut undecided = Vec::new();
+        let mut classified = Classified::default();
         let kernel = || {
-            entropies(&matrix, &mut undecided);
-            let mut sum = undecided.iter().sum::<f64>();
-            classify_rows(&matrix, 0.5, |row| sum += row.expect("finite").confidence);
-            sum
+            classified.clear();
+            classify_rows(&matrix, 0.5, &mut classified);
+            classified.entropy.len()
         };
         compare("prediction rows", &format!("{classes} classes"), "scalar with ln", yardstick, kernel);
     }

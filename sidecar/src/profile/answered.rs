@@ -5,7 +5,7 @@
 //! streams the kept ids below the smaller of their bounds are all there are in either, so what they have in common is a uniform sample
 //! of the common ids.
 
-use super::predictions::Classified;
+use crate::stats::Classified;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! A period's rows counted in the bins that a reference has frozen.
 
-use super::{Learned, predictions::Classified};
-use crate::stats::{BinCounts, Columns, Edges};
+use super::Learned;
+use crate::stats::{BinCounts, Classified, Columns, Edges};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -1,9 +1,8 @@
 //! How right a model should be, over every row with a prediction, labelled or not.
 
-use super::predictions::Classified;
 use super::rows::read_unit_row;
 use super::{Reading, Spec};
-use crate::stats::{self, Columns, Scalar, Thresholded, with_view};
+use crate::stats::{self, Classified, Columns, Scalar, Thresholded, with_view};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
@@ -61,11 +60,11 @@ impl Estimates {
 
     fn update_typed<T: Scalar>(&mut self, rows: &ArrayView2<'_, T>, classified: &Classified) {
         if let Some(sure) = &mut self.sure {
-            classified.confidence().iter().for_each(|confidence| sure.add(*confidence));
+            classified.confidence.iter().for_each(|confidence| sure.add(*confidence));
         }
         let InHand { scores, chances } = &mut self.in_hand;
-        for (row, predicted) in rows.rows().into_iter().zip(&classified.classes) {
-            let Some(predicted) = *predicted else { continue };
+        for (row, predicted) in rows.rows().into_iter().zip(classified.classes()) {
+            let Some(predicted) = predicted else { continue };
             read_unit_row(row, scores);
             let Some(calibration) = self.reading.calibration() else {
                 self.estimates.add(predicted, scores, scores);
@@ -92,7 +91,7 @@ mod tests {
     fn a_calibration_changes_the_chances_and_not_the_ranks() {
         let spec = Spec { classes: vec!["no".into(), "yes".into()], ..Spec::default() };
         let mut classified = Classified::default();
-        classified.classes.extend([Some(1), None, Some(0)]);
+        [Some(1), None, Some(0)].into_iter().for_each(|class| classified.push_class(class));
         // Sure of everything, right every second time.
         let mut ranking = Ranking::new();
         (0..400).for_each(|i| ranking.add(&[f64::from(i % 10) / 10.0; 2], |_| i % 20 < 10));

@@ -1,6 +1,7 @@
 //! Rows that are not what a row of probabilities should be: how many, and where each kind came first.
 
 use super::rows::Record;
+use crate::stats::Flaw;
 use serde::{Deserialize, Serialize};
 
 /// Of an instance's name, in bytes.
@@ -44,6 +45,16 @@ pub struct Occurrence {
 impl Invalid {
     /// An upper bound of its memory in bytes.
     pub(super) const BYTES: u64 = 4 * (size_of::<Fault>() + MOST_NAME) as u64;
+
+    /// What is counted of a flaw.
+    pub(super) fn of(&mut self, flaw: Flaw) -> &mut Fault {
+        match flaw {
+            Flaw::Nan => &mut self.nan,
+            Flaw::Inf => &mut self.inf,
+            Flaw::OutOfRange => &mut self.out_of_range,
+            Flaw::NotNormalised => &mut self.not_normalised,
+        }
+    }
 
     /// By name, as reports spell it.
     pub fn faults(&self) -> [(&'static str, &Fault); 4] {

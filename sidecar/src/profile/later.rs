@@ -64,7 +64,7 @@ impl Profile {
     pub fn label(&mut self, labelled: &Labelled<'_, '_>) -> bool {
         let Labelled { probabilities, label, .. } = *labelled;
         self.classified.clear();
-        self.classified.classes.push(self.class_of(&probabilities));
+        self.classified.push_class(self.class_of(&probabilities));
         let invalid_before = self.quality.invalid_labels;
         let answers = Answers {
             probabilities: Some(probabilities),

@@ -34,8 +34,7 @@ pub use sample::Sample;
 pub use segments::{Segment, SegmentKey, Segments};
 pub use spec::{Block, Feature, Histogrammed, SegmentBy, Segmentation, Size, Spec};
 
-use crate::stats::MOST_TRANSPOSED;
-use predictions::Classified;
+use crate::stats::{Classified, MOST_TRANSPOSED};
 use quality::Answers;
 use sample::MOST_CHANGES;
 use serde::{Deserialize, Serialize};
@@ -314,7 +313,7 @@ mod tests {
         assert_eq!(whole.predictions.class_counts, single.predictions.class_counts);
         assert!(whole.quality.outcomes.classes().eq(single.quality.outcomes.classes()));
         assert_eq!(whole.sample.probabilities.finite_column(1), single.sample.probabilities.finite_column(1));
-        assert!(whole.classified.classes.capacity() <= 2 * CHUNK);
+        assert!(whole.classified.confidence.capacity() <= CHUNK);
     }
 
     #[test]

@@ -3,10 +3,7 @@
 use super::Spec;
 use super::invalid::Invalid;
 use super::rows::Record;
-use crate::stats::{
-    Columns, LOW_CONFIDENCE, Moments, Prediction, Scalar, Validity, classify, classify_rows, entropies, entropy,
-    with_view,
-};
+use crate::stats::{Classified, Columns, LOW_CONFIDENCE, Moments, Scalar, classify, classify_rows, entropy, with_view};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
@@ -33,19 +30,6 @@ pub struct Predictions {
     pub low_confidence_rows: u64,
 }
 
-/// What a batch in hand was classified as; kept for its memory.
-#[derive(Debug, Default)]
-pub(super) struct Classified {
-    /// Of each row; empty for a batch without predictions.
-    pub classes: Vec<Option<usize>>,
-    /// Of the rows with a class.
-    pub confidence: Vec<f64>,
-    /// Of the same rows.
-    pub margin: Vec<f64>,
-    /// Of the same rows.
-    pub entropy: Vec<f64>,
-}
-
 /// Of each row that has a class.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SampledAnswers {
@@ -70,32 +54,6 @@ impl SampledAnswers {
             self.margin.push(p.margin);
             self.entropy.push(entropy(row));
         }
-    }
-}
-
-impl Classified {
-    pub fn clear(&mut self) {
-        self.classes.clear();
-        self.confidence.clear();
-        self.margin.clear();
-        self.entropy.clear();
-    }
-
-    /// Of `rows`, which were classified.
-    fn add_entropies<T: Scalar>(&mut self, rows: &ArrayView2<'_, T>) {
-        entropies(rows, &mut self.entropy);
-        let mut classes = self.classes.iter();
-        self.entropy.retain(|_| classes.next().is_some_and(Option::is_some));
-    }
-
-    /// The largest probability of each row with a class.
-    pub fn confidence(&self) -> &[f64] {
-        &self.confidence
-    }
-
-    /// The class predicted for a row of the batch, if it had a valid prediction.
-    pub fn class(&self, row: usize) -> Option<usize> {
-        self.classes.get(row).copied().flatten()
     }
 }
 
@@ -149,37 +107,16 @@ impl Predictions {
         threshold: f64,
         classified: &mut Classified,
     ) {
-        let check_sum = rows.ncols() > 1;
-        let mut at = 0;
-        classify_rows(rows, threshold, |prediction| {
-            classified.classes.push(prediction.ok().map(|p| p.class));
-            match prediction {
-                Ok(p) => {
-                    self.count(&p);
-                    classified.confidence.push(p.confidence);
-                    classified.margin.push(p.margin);
-                    if p.out_of_range {
-                        self.invalid.out_of_range.add(record, at);
-                    }
-                    if check_sum && (p.sum - 1.0).abs() > T::SUM_TOLERANCE {
-                        self.invalid.not_normalised.add(record, at);
-                    }
-                }
-                Err(Validity::Nan) => self.invalid.nan.add(record, at),
-                Err(Validity::Inf) => self.invalid.inf.add(record, at),
-            }
-            at += 1;
-        });
-        classified.add_entropies(rows);
+        classify_rows(rows, threshold, classified);
+        classified.classes().flatten().for_each(|class| self.class_counts[class] += 1);
+        self.tie_rows += classified.ties;
+        self.low_confidence_rows += classified.confidence.iter().map(|c| u64::from(*c < LOW_CONFIDENCE)).sum::<u64>();
+        for (row, flaw) in &classified.flaws {
+            self.invalid.of(*flaw).add(record, *row as usize);
+        }
         update_column(&mut self.confidence, &classified.confidence);
         update_column(&mut self.margin, &classified.margin);
         update_column(&mut self.entropy, &classified.entropy);
-    }
-
-    fn count(&mut self, p: &Prediction) {
-        self.class_counts[p.class] += 1;
-        self.tie_rows += u64::from(p.tie);
-        self.low_confidence_rows += u64::from(p.confidence < LOW_CONFIDENCE);
     }
 }
 

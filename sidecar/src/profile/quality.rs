@@ -1,7 +1,7 @@
 //! Predictions against what was right, over every row that has a label.
 
-use super::{Labels, Reading, Spec, predictions::Classified, rows::read_unit_row};
-use crate::stats::{Columns, Errors, MOST_CONFUSED, Outcomes, Ranking, Reliability, Scoring, sole};
+use super::{Labels, Reading, Spec, rows::read_unit_row};
+use crate::stats::{Classified, Columns, Errors, MOST_CONFUSED, Outcomes, Ranking, Reliability, Scoring, sole};
 use crate::stats::{Scalar, with_view};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};

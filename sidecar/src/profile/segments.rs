@@ -3,10 +3,9 @@
 //! The first segments seen are kept apart, as many as the operator allows; the rows of all further ones are counted together, and so
 //! are those that say nothing of a segment, so that the segments always add up to the whole.
 
-use super::predictions::Classified;
 use super::spec::{SegmentBy, Segmentation};
 use super::{Labels, Rows, Size};
-use crate::stats::{Columns, Moment, Scalar, with_view};
+use crate::stats::{Classified, Columns, Moment, Scalar, with_view};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -89,7 +88,7 @@ impl Segments {
 
     /// Adds a batch that was `classified`.
     pub(super) fn update(&mut self, rows: &Rows<'_>, segmentation: &Segmentation, classified: &Classified) {
-        let mut confidence = classified.confidence().iter();
+        let mut confidence = classified.confidence.iter();
         for row in 0..rows.count {
             let class = classified.class(row);
             let predicted = class.and_then(|class| Some((class, *confidence.next()?)));

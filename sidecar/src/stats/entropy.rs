@@ -3,85 +3,72 @@
 //! −Σ p ln p / ln K with 0 ln 0 = 0; a single column p counts as the pair p and 1 − p. Shannon, *A Mathematical Theory of
 //! Communication*, 1948. Each p is taken within [0, 1]: one that is not counts as the nearer end, NaN as 0.
 //!
-//! −p ln p is computed in f32 lanes, whatever the element type, and summed in f64 in an order that depends on the row's width alone: a
-//! row has the same entropy, to the bit, in whatever batch it comes and in the sample. The result is rounded to f32, which is as much as
-//! is known: two versions of a model may order their classes differently, and what their sums round differently must not tell them apart.
+//! −p ln p is computed in f32, whatever the element type, and summed in f64 from the first class to the last: a row has the same
+//! entropy, to the bit, in whatever batch it comes and in the sample. The result is rounded to f32, which is as much as is known: two
+//! versions of a model may order their classes differently, and what their sums round differently must not tell them apart.
 
 mod ln;
 
+use super::Scalar;
 use super::dispatch::{Kernel, dispatch};
-use super::{Scalar, packed};
+use super::scalar::Lane;
 use ln::ln;
-use ndarray::ArrayView2;
 
-/// Values whose terms are computed together: whole rows, or a part of one.
+/// Values whose terms are computed together.
 const BLOCK: usize = 256;
-const LANES: usize = 4;
 
-/// Of each row, in [0, 1] for one that sums to 1, and finite for any. Right within 1e-6.
-pub fn entropies<T: Scalar>(rows: &ArrayView2<'_, T>, into: &mut Vec<f64>) {
-    into.clear();
-    into.resize(rows.nrows(), 0.0);
-    dispatch(Rows { values: packed(rows), columns: rows.ncols(), into });
-}
-
-/// Of one row.
+/// Of one row: in [0, 1] if it sums to 1, and finite for any. Right within 1e-6.
 pub fn entropy<T: Scalar>(row: &[T]) -> f64 {
-    let mut entropy = [0.0];
-    dispatch(Rows { values: row, columns: row.len(), into: &mut entropy });
-    entropy[0]
+    dispatch(Row(row))
 }
 
-/// Rows without gaps, and where their entropies go.
-struct Rows<'a, T> {
-    values: &'a [T],
-    columns: usize,
-    into: &'a mut [f64],
-}
+struct Row<'a, T>(&'a [T]);
 
-impl<T: Scalar> Kernel for Rows<'_, T> {
-    type Output = ();
+impl<T: Scalar> Kernel for Row<'_, T> {
+    type Output = f64;
 
     #[inline(always)]
-    fn run(self) {
-        let Rows { values, columns, into } = self;
-        if columns == 0 {
-            return;
-        }
-        let largest = (columns.max(2) as f64).ln();
-        let together = (BLOCK / columns).max(1);
+    fn run(self) -> f64 {
+        let alone = self.0.len() == 1;
         let mut terms = [0.0; BLOCK];
-        for (rows, into) in values.chunks(together * columns).zip(into.chunks_mut(together)) {
-            if columns > BLOCK {
-                let whole: f64 = rows.chunks(BLOCK).map(|part| sum(fill(&mut terms, part, false))).sum();
-                into[0] = rounded(whole / largest);
-                continue;
-            }
-            let terms = fill(&mut terms, rows, columns == 1).chunks_exact(columns);
-            terms.zip(into).for_each(|(row, entropy)| *entropy = rounded(sum(row) / largest));
+        let mut sum = 0.0;
+        for part in self.0.chunks(BLOCK) {
+            let terms = &mut terms[..part.len()];
+            terms.iter_mut().zip(part).for_each(|(to, p)| *to = term(p.lane(), alone));
+            terms.iter().for_each(|term| sum += f64::from(*term));
         }
+        share_of(self.0.len()).of(sum)
     }
 }
 
-/// What each value adds to its row's sum; `alone` if it is all of its row.
+/// What a value adds to its row's sum; `alone` if it is all of its row.
 #[inline(always)]
-fn fill<'a, T: Scalar>(terms: &'a mut [f32; BLOCK], values: &[T], alone: bool) -> &'a [f32] {
-    let terms = &mut terms[..values.len()];
-    for (term, p) in terms.iter_mut().zip(values) {
-        *term = surprise(unit(*p));
+pub(super) fn term<L: Lane>(p: L, alone: bool) -> f32 {
+    let p = unit(p);
+    surprise(p) + if alone { surprise(1.0 - p) } else { 0.0 }
+}
+
+/// What a row's sum is to be multiplied by.
+#[derive(Clone, Copy)]
+pub(super) struct Share(f64);
+
+/// For rows of so many columns.
+pub(super) fn share_of(columns: usize) -> Share {
+    Share((columns.max(2) as f64).ln().recip())
+}
+
+impl Share {
+    /// A row's entropy from the sum of its terms.
+    #[inline(always)]
+    pub fn of(self, terms: f64) -> f64 {
+        f64::from((terms * self.0) as f32)
     }
-    if alone {
-        for (term, p) in terms.iter_mut().zip(values) {
-            *term += surprise(1.0 - unit(*p));
-        }
-    }
-    terms
 }
 
 /// Written so that NaN is 0.
 #[inline(always)]
-fn unit<T: Scalar>(p: T) -> f32 {
-    let p = p.widen() as f32;
+fn unit<L: Lane>(p: L) -> f32 {
+    let p = p.narrow();
     let p = if p > 0.0 { p } else { 0.0 };
     if p < 1.0 { p } else { 1.0 }
 }
@@ -90,21 +77,6 @@ fn unit<T: Scalar>(p: T) -> f32 {
 #[inline(always)]
 fn surprise(p: f32) -> f32 {
     -p * ln(if p > f32::MIN_POSITIVE { p } else { f32::MIN_POSITIVE })
-}
-
-#[inline(always)]
-fn rounded(x: f64) -> f64 {
-    f64::from(x as f32)
-}
-
-#[inline(always)]
-fn sum(terms: &[f32]) -> f64 {
-    let (whole, rest) = terms.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for terms in whole {
-        lanes.iter_mut().zip(terms).for_each(|(lane, term)| *lane += f64::from(*term));
-    }
-    lanes.iter().chain(&[rest.iter().map(|term| f64::from(*term)).sum()]).sum()
 }
 
 #[cfg(test)]
@@ -119,12 +91,6 @@ mod tests {
         let row = if row.len() == 1 { &pair } else { row };
         let sum: f64 = row.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum();
         -sum / (row.len() as f64).ln()
-    }
-
-    fn of_rows<T: Scalar>(values: &[T], columns: usize) -> Vec<f64> {
-        let mut into = vec![7.0; 3];
-        entropies(&ArrayView2::from_shape((values.len() / columns, columns), values).unwrap(), &mut into);
-        into
     }
 
     #[test]
@@ -157,7 +123,6 @@ mod tests {
             }
         }
         assert_eq!(entropy::<f64>(&[]), 0.0);
-        assert!(of_rows::<f32>(&[], 3).is_empty());
     }
 
     #[test]
@@ -182,36 +147,29 @@ mod tests {
         })
     }
 
-    fn matrix() -> impl Strategy<Value = (usize, Vec<f64>)> {
+    fn any_row() -> impl Strategy<Value = Vec<f64>> {
         let columns = prop_oneof![8 => 1..20usize, 1 => 20..BLOCK, 1 => BLOCK - 1..2 * BLOCK + 9];
-        columns.prop_flat_map(|columns| {
-            let rows = prop::collection::vec(row(columns), 0..6);
-            rows.prop_map(move |rows| (columns, rows.concat()))
-        })
+        columns.prop_flat_map(row)
     }
 
-    fn is_that_of_the_definition<T: Scalar>(columns: usize, values: &[T]) {
-        let widened: Vec<f64> = values.iter().map(|p| p.widen()).collect();
-        for (row, got) in widened.chunks(columns).zip(of_rows(values, columns)) {
-            assert!((got - naive(row)).abs() < 1e-6, "{row:?}: {got}, want {}", naive(row));
-            assert_eq!(got.to_bits(), entropy(row).to_bits(), "alone and widened");
-        }
+    fn is_that_of_the_definition<T: Scalar>(row: &[T]) {
+        let (got, widened) = (entropy(row), row.iter().map(|p| p.widen()).collect::<Vec<f64>>());
+        assert!((got - naive(&widened)).abs() < 1e-6, "{widened:?}: {got}, want {}", naive(&widened));
+        assert_eq!(got.to_bits(), entropy(&widened).to_bits(), "widened");
     }
 
     proptest! {
         #[test]
-        fn is_that_of_the_definition_in_whatever_type_and_batch((columns, values) in matrix()) {
-            is_that_of_the_definition(columns, &values);
-            is_that_of_the_definition(columns, &values.iter().map(|p| *p as f32).collect::<Vec<_>>());
-            is_that_of_the_definition(columns, &values.iter().map(|p| f16::from_f64(*p)).collect::<Vec<_>>());
-            is_that_of_the_definition(columns, &values.iter().map(|p| bf16::from_f64(*p)).collect::<Vec<_>>());
+        fn is_that_of_the_definition_in_whatever_type(row in any_row()) {
+            is_that_of_the_definition(&row);
+            is_that_of_the_definition(&row.iter().map(|p| *p as f32).collect::<Vec<_>>());
+            is_that_of_the_definition(&row.iter().map(|p| f16::from_f64(*p)).collect::<Vec<_>>());
+            is_that_of_the_definition(&row.iter().map(|p| bf16::from_f64(*p)).collect::<Vec<_>>());
         }
 
         #[test]
-        fn every_processor_computes_the_same_bits((columns, values) in matrix()) {
-            let mut plain = vec![0.0; values.len() / columns];
-            Rows { values: &values, columns, into: &mut plain }.run();
-            prop_assert_eq!(plain, of_rows(&values, columns));
+        fn every_processor_computes_the_same_bits(row in any_row()) {
+            prop_assert_eq!(Row(&row).run().to_bits(), entropy(&row).to_bits());
         }
     }
 }

@@ -23,18 +23,22 @@ pub struct Prediction {
     pub sum: f64,
 }
 
-/// Why a row has no prediction.
+/// What is wrong with a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Validity {
-    /// It holds NaN.
+pub enum Flaw {
+    /// It holds NaN, and has no prediction.
     Nan,
-    /// It holds ±∞ and no NaN.
+    /// It holds ±∞ and no NaN, and has no prediction.
     Inf,
+    /// Some probability is below 0 or above 1.
+    OutOfRange,
+    /// It does not sum to 1.
+    NotNormalised,
 }
 
 /// Classifies one row. `threshold` counts with two classes only.
 #[inline]
-pub fn classify(row: impl Iterator<Item = f64>, threshold: f64) -> Result<Prediction, Validity> {
+pub fn classify(row: impl Iterator<Item = f64>, threshold: f64) -> Result<Prediction, Flaw> {
     let (mut first, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
     let (mut class, mut columns, mut last) = (0, 0, 0.0);
     let (mut sum, mut least) = (0.0, f64::INFINITY);
@@ -52,11 +56,11 @@ pub fn classify(row: impl Iterator<Item = f64>, threshold: f64) -> Result<Predic
         columns = column + 1;
     }
     if nan {
-        return Err(Validity::Nan);
+        return Err(Flaw::Nan);
     }
     // first or least is infinite, or every p is finite; the sum may overflow without either.
     if !first.is_finite() || !least.is_finite() {
-        return Err(Validity::Inf);
+        return Err(Flaw::Inf);
     }
     if columns == 2 {
         class = usize::from(last > threshold);
@@ -76,7 +80,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn of(row: &[f64]) -> Result<Prediction, Validity> {
+    fn of(row: &[f64]) -> Result<Prediction, Flaw> {
         classify(row.iter().copied(), 0.5)
     }
 
@@ -98,9 +102,9 @@ mod tests {
 
     #[test]
     fn a_row_with_nan_or_infinity_has_no_class() {
-        assert_eq!(of(&[0.1, f64::NAN, f64::INFINITY]), Err(Validity::Nan));
-        assert_eq!(of(&[0.1, f64::INFINITY]), Err(Validity::Inf));
-        assert_eq!(of(&[0.1, f64::NEG_INFINITY, 0.3]), Err(Validity::Inf));
+        assert_eq!(of(&[0.1, f64::NAN, f64::INFINITY]), Err(Flaw::Nan));
+        assert_eq!(of(&[0.1, f64::INFINITY]), Err(Flaw::Inf));
+        assert_eq!(of(&[0.1, f64::NEG_INFINITY, 0.3]), Err(Flaw::Inf));
     }
 
     proptest! {

@@ -27,10 +27,16 @@ pub trait Lane: Copy + PartialOrd + Into<f64> {
     const INFINITY: Self;
     /// −∞.
     const NEG_INFINITY: Self;
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
     /// None.
     const ZERO_COUNT: Self::Count;
     /// 0 or −0.
     fn is_zero(self) -> bool;
+    /// The nearest f32.
+    fn narrow(self) -> f32;
     /// Not a number.
     fn is_nan(self) -> bool;
     /// Sign, exponent and the first bits of the fraction.
@@ -47,12 +53,19 @@ macro_rules! lane {
             type Count = $count;
             const INFINITY: $type = <$type>::INFINITY;
             const NEG_INFINITY: $type = <$type>::NEG_INFINITY;
+            const ZERO: $type = 0.0;
+            const ONE: $type = 1.0;
             const ZERO_COUNT: $count = 0;
             const EXPONENT_AT: u32 = $exponent_at;
             const BIAS: i32 = $bias;
             #[inline(always)]
             fn is_zero(self) -> bool {
                 self == 0.0
+            }
+            #[inline(always)]
+            #[allow(trivial_numeric_casts, clippy::unnecessary_cast, reason = "of f32 it is itself")]
+            fn narrow(self) -> f32 {
+                self as f32
             }
             #[inline(always)]
             fn is_nan(self) -> bool {
