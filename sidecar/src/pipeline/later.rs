@@ -19,8 +19,12 @@ pub struct Later {
     waiting: Waiting,
     /// Of which some must soon go: so many as can close before the next is reported again.
     most_closed: usize,
-    /// Closed periods for which rows wait, or whose labels are still to be reported, by their key: their start, and a little more if an
-    /// earlier sidecar reported them.
+    /// Start and serial number of the open periods whose rows were asked to wait. Periods are told apart by number: after the clock was
+    /// set back, or an earlier sidecar reported its part of one, several have the same start.
+    open: Vec<(u64, u64)>,
+    /// The next period's.
+    serial: u64,
+    /// Closed periods for which rows wait, or whose labels are still to be reported, by their number.
     closed: BTreeMap<u64, Kept>,
     /// Besides those that had to make room.
     forgotten_rows: u64,
@@ -58,6 +62,8 @@ impl Later {
         Later {
             waiting: Waiting::new(spec.classes.len(), bytes / 2),
             most_closed: usize::try_from(bytes / 2 / period_bytes).unwrap_or(usize::MAX),
+            open: Vec::new(),
+            serial: 0,
             closed: BTreeMap::new(),
             forgotten_rows: 0,
         }
@@ -87,7 +93,18 @@ impl Later {
 
     /// The rows of a batch that was counted in the period that starts at `start_ns`: those that have ids and no label wait.
     pub fn wait(&mut self, rows: &Rows<'_>, spec: &Spec, start_ns: u64, ts_ns: u64) {
-        self.waiting.add(rows, spec, start_ns, ts_ns);
+        let serial = self.serial_of(start_ns);
+        self.waiting.add(rows, spec, serial, ts_ns);
+    }
+
+    /// Of an open period.
+    fn serial_of(&mut self, start_ns: u64) -> u64 {
+        if let Some((_, serial)) = self.open.iter().find(|(start, _)| *start == start_ns) {
+            return *serial;
+        }
+        self.open.push((start_ns, self.serial));
+        self.serial += 1;
+        self.serial - 1
     }
 
     /// A batch of nothing but labels: each goes to the row with its id. Returns those that found none.
@@ -117,7 +134,9 @@ impl Later {
             segment: row.segment,
             delay_seconds: ts_ns.saturating_sub(row.ts_ns) as f64 / 1e9,
         };
-        let answered = match (periods.open_at(row.start_ns), self.closed.get_mut(&row.start_ns)) {
+        let start_ns = self.open.iter().find(|(_, serial)| *serial == row.period).map(|(start_ns, _)| *start_ns);
+        let open = start_ns.and_then(|start_ns| periods.open_at(start_ns));
+        let answered = match (open, self.closed.get_mut(&row.period)) {
             (Some(open), _) => open.label(&labelled),
             (None, Some(kept)) => kept.label(&labelled),
             (None, None) => return false,
@@ -131,24 +150,23 @@ impl Later {
     /// A period closes. What it should say of labels that come later is put into its profile, and what they can change is kept. Of the
     /// oldest, where there are too many, what has come is still reported, unless nobody has time for that while others close.
     pub fn close(&mut self, period: Period, profile: &mut Profile, reference: Option<&Arc<Reference>>) {
-        let start_ns = period.start_ns;
         self.hurry();
-        if self.waiting.of_period(start_ns) > 0 {
+        let serial = self.serial_of(period.start_ns);
+        self.open.retain(|(_, open)| *open != serial);
+        if self.waiting.of_period(serial) > 0 {
             let remainder = profile.remainder();
             let reference = reference.map(Arc::downgrade).unwrap_or_default();
             let kept = Kept { period, remainder, reference, revision: 0, labelled: 0, changed: false, due: false };
-            // The same period twice: the clock was set back.
-            let before = self.closed.insert(start_ns, kept);
-            self.forgotten_rows += before.map_or(0, |before| before.labelled);
+            self.closed.insert(serial, kept);
         }
         let too_many = self.closed.len().saturating_sub(self.most_waited_for());
-        self.closed.keys().take(too_many).for_each(|start_ns| self.waiting.give_up(*start_ns));
-        self.closed.retain(|start_ns, kept| kept.changed || self.waiting.of_period(*start_ns) > 0);
+        self.closed.keys().take(too_many).for_each(|serial| self.waiting.give_up(*serial));
+        self.closed.retain(|serial, kept| kept.changed || self.waiting.of_period(*serial) > 0);
         while self.closed.len() > self.most_closed {
             let unreported = self.closed.pop_first().map_or(0, |(_, kept)| kept.labelled);
             self.forgotten_rows = self.forgotten_rows.saturating_add(unreported);
         }
-        profile.later.waiting_rows = self.waiting.of_period(start_ns);
+        profile.later.waiting_rows = self.waiting.of_period(serial);
         profile.later.forgotten_rows = std::mem::take(&mut self.forgotten_rows) + self.waiting.take_forgotten();
     }
 
@@ -174,13 +192,13 @@ impl Later {
 
     /// A closed period whose labels are to be reported, if there is one.
     pub fn next_revision(&mut self) -> Option<Revision> {
-        let (&start_ns, kept) = self.closed.iter_mut().find(|(_, kept)| kept.due)?;
-        let waiting_rows = self.waiting.of_period(start_ns);
+        let (&serial, kept) = self.closed.iter_mut().find(|(_, kept)| kept.due)?;
+        let waiting_rows = self.waiting.of_period(serial);
         kept.remainder.later.waiting_rows = waiting_rows;
         (kept.due, kept.changed, kept.labelled, kept.revision) = (false, false, 0, kept.revision + 1);
         let (period, reference, number) = (kept.period, kept.reference.upgrade(), kept.revision);
         let remainder =
-            if waiting_rows > 0 { kept.remainder.remainder() } else { self.closed.remove(&start_ns)?.remainder };
+            if waiting_rows > 0 { kept.remainder.remainder() } else { self.closed.remove(&serial)?.remainder };
         Some(Revision { period, remainder, reference, number })
     }
 }

@@ -552,6 +552,43 @@ mod tests {
     }
 
     #[test]
+    fn a_label_of_a_period_before_the_clock_was_set_back_is_none_of_the_one_that_starts_then_again() {
+        let mut life = Life::new(64 << 20);
+        with_row(&SURE, None, 1, |rows| life.feed(rows, NOW));
+        with_row(&SURE, None, 2, |rows| life.feed(rows, NOW + 30 * SECOND));
+        life.stop();
+        life.reports.clear();
+        (3..=4).for_each(|id| with_row(&SURE, None, id, |rows| life.feed(rows, NOW)));
+        label_for(&mut life, 1, NOW);
+        label_for(&mut life, 3, NOW);
+        life.model.close_all(&mut Outlet { closed: &mut life.closed, store: &life.store });
+        let second = life.closed.pop().unwrap().profile;
+        assert_eq!((second.rows, second.later.delay.n, second.later.waiting_rows), (2, 1, 1));
+        life.model.handed_over(1);
+        let first = life.model.next_revision().unwrap();
+        assert_eq!((first.period.start_ns, first.remainder.rows, first.remainder.later.delay.n), (NOW, 1, 1));
+        assert!(life.model.next_revision().is_none());
+    }
+
+    #[test]
+    fn rows_that_are_given_up_are_not_asked_for_by_a_period_that_starts_when_theirs_did() {
+        let mut life = Life::new(300_000);
+        for id in 0..40 {
+            with_row(&SURE, None, id, |rows| life.feed(rows, NOW + id * SECOND));
+        }
+        life.stop();
+        let given_up = life.forgotten;
+        assert!(given_up > 0 && life.model.waiting_rows() + given_up == 40);
+        life.reports.clear();
+        with_row(&SURE, None, 99, |rows| life.feed(rows, NOW));
+        label_for(&mut life, 0, NOW);
+        life.stop();
+        let again = &life.reports[&NOW];
+        assert_eq!((again.rows, again.labels.delay.n, again.labels.unjoined_rows), (1, 0, 1));
+        assert_eq!(again.labels.waiting_rows, 1);
+    }
+
+    #[test]
     fn what_a_sidecar_left_may_be_any_bytes() {
         let mut life = Life::new(1 << 20);
         (1..=2).for_each(|id| with_row(&SURE, None, id, |rows| life.feed(rows, NOW)));

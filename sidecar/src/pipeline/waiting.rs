@@ -19,7 +19,7 @@ pub struct Waiting {
     outputs: RowStore,
     columns: usize,
     next: usize,
-    /// How many wait, by the key of their period, of the periods that are not given up.
+    /// How many wait, by the number of their period, of the periods that are not given up.
     counts: BTreeMap<u64, u64>,
     forgotten: u64,
 }
@@ -30,8 +30,8 @@ pub struct Row {
     id: u64,
     /// Of its record, as far as it is believed.
     pub ts_ns: u64,
-    /// Of the period it was counted in: the period's key, which is its start, and a little more if an earlier sidecar reported it.
-    pub start_ns: u64,
+    /// Serial number of the period it was counted in.
+    pub period: u64,
     /// In which segment it was counted.
     pub segment: Option<SegmentKey>,
     /// From 1 to the next value of what its probabilities were made of.
@@ -74,13 +74,13 @@ impl Waiting {
         self.counts.values().sum()
     }
 
-    /// How many of the period that starts then.
-    pub fn of_period(&self, start_ns: u64) -> u64 {
-        self.counts.get(&start_ns).copied().unwrap_or(0)
+    /// How many of the period of this number.
+    pub fn of_period(&self, period: u64) -> u64 {
+        self.counts.get(&period).copied().unwrap_or(0)
     }
 
     /// The rows of a batch that have an id and outputs, and no label, wait from now on.
-    pub fn add(&mut self, rows: &Rows<'_>, spec: &Spec, start_ns: u64, ts_ns: u64) {
+    pub fn add(&mut self, rows: &Rows<'_>, spec: &Spec, period: u64, ts_ns: u64) {
         let (Some(ids), Some(outputs)) = (rows.ids, rows.probabilities) else { return };
         if self.most == 0 {
             return;
@@ -89,7 +89,7 @@ impl Waiting {
         let epsilon = outputs.epsilon();
         for row in (0..rows.count).filter(|row| rows.labels.is_none_or(|labels| !labels.has(*row))) {
             let segment = spec.segments.as_ref().and_then(|by| SegmentKey::of(rows, row, by));
-            let place = self.place(Row { id: ids[row], ts_ns, start_ns, segment, epsilon });
+            let place = self.place(Row { id: ids[row], ts_ns, period, segment, epsilon });
             // One by one: a list of them would be as long as a producer likes.
             self.outputs.keep(&outputs, &[(row, place)]);
         }
@@ -118,12 +118,12 @@ impl Waiting {
 
     fn waits(&self, place: usize) -> bool {
         let row = &self.rows[place];
-        self.by_id.get(&row.id) == Some(&(place as u32)) && self.counts.contains_key(&row.start_ns)
+        self.by_id.get(&row.id) == Some(&(place as u32)) && self.counts.contains_key(&row.period)
     }
 
-    /// Takes up what was [`save`](Self::save)d, each row in the period that `key_now` makes of its own; rows of none are forgotten. `None`
+    /// Takes up what was [`save`](Self::save)d, the rows of each `known` period; others are forgotten. `None`
     /// if these are no such bytes.
-    pub fn take_up(&mut self, saved: &[u8], key_now: impl Fn(u64) -> Option<u64>) -> Option<()> {
+    pub fn take_up(&mut self, saved: &[u8], known: impl Fn(u64) -> bool) -> Option<()> {
         let (&value_bytes, saved) = saved.split_first()?;
         let value_bytes = usize::from(value_bytes);
         let (count, mut saved): (u64, _) = postcard::take_from_bytes(saved).ok()?;
@@ -138,12 +138,11 @@ impl Waiting {
             if !(row.epsilon > 0.0 && row.epsilon < 0.5) {
                 return None;
             }
-            match key_now(row.start_ns).filter(|_| self.most > 0) {
-                Some(start_ns) => {
-                    let place = self.place(Row { start_ns, ..row });
-                    self.outputs.copy_in(place, values, value_bytes);
-                }
-                None => self.forgotten += 1,
+            if self.most > 0 && known(row.period) {
+                let place = self.place(row);
+                self.outputs.copy_in(place, values, value_bytes);
+            } else {
+                self.forgotten += 1;
             }
         }
         saved.is_empty().then_some(())
@@ -159,26 +158,26 @@ impl Waiting {
             let before = std::mem::replace(&mut self.rows[place], row);
             if self.by_id.get(&before.id) == Some(&(place as u32)) {
                 self.by_id.remove(&before.id);
-                self.forget(before.start_ns);
+                self.forget(before.period);
             }
         }
         if let Some(same) = self.by_id.insert(row.id, place as u32) {
-            self.forget(self.rows[same as usize].start_ns);
+            self.forget(self.rows[same as usize].period);
         }
-        *self.counts.entry(row.start_ns).or_default() += 1;
+        *self.counts.entry(row.period).or_default() += 1;
         place
     }
 
     /// Of periods that are given up, the rows are forgotten already.
-    fn forget(&mut self, start_ns: u64) {
-        self.forgotten += u64::from(self.uncount(start_ns));
+    fn forget(&mut self, period: u64) {
+        self.forgotten += u64::from(self.uncount(period));
     }
 
-    fn uncount(&mut self, start_ns: u64) -> bool {
-        let Some(count) = self.counts.get_mut(&start_ns) else { return false };
+    fn uncount(&mut self, period: u64) -> bool {
+        let Some(count) = self.counts.get_mut(&period) else { return false };
         *count -= 1;
         if *count == 0 {
-            self.counts.remove(&start_ns);
+            self.counts.remove(&period);
         }
         true
     }
@@ -187,19 +186,19 @@ impl Waiting {
     pub fn get(&self, id: u64) -> Option<(Row, Columns<'_>)> {
         let place = *self.by_id.get(&id)? as usize;
         let row = self.rows[place];
-        self.counts.contains_key(&row.start_ns).then(|| (row, self.outputs.row(place)))
+        self.counts.contains_key(&row.period).then(|| (row, self.outputs.row(place)))
     }
 
     /// The row under this id has its label.
     pub fn remove(&mut self, id: u64) {
         if let Some(place) = self.by_id.remove(&id) {
-            self.uncount(self.rows[place as usize].start_ns);
+            self.uncount(self.rows[place as usize].period);
         }
     }
 
     /// Nobody will ask for the rows of this period.
-    pub fn give_up(&mut self, start_ns: u64) {
-        self.forgotten += self.counts.remove(&start_ns).unwrap_or(0);
+    pub fn give_up(&mut self, period: u64) {
+        self.forgotten += self.counts.remove(&period).unwrap_or(0);
     }
 
     /// Rows that had to go since the last call of [`take_forgotten`](Self::take_forgotten).

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 #[derive(Serialize, Deserialize)]
 struct Left<P> {
-    key: u64,
+    serial: u64,
     period: Period,
     revision: u64,
     /// In whose bins it was counted.
@@ -20,22 +20,22 @@ struct Left<P> {
 }
 
 impl Left<Profile> {
-    /// Whether a sidecar can have left it: its key is that of some life, and there will be others.
-    fn is_possible(&self) -> bool {
-        let Period { start_ns, end_ns, .. } = self.period;
-        (start_ns..end_ns).contains(&self.key) && self.key < u64::MAX - 1 && self.revision < u64::MAX - 1
+    /// Whether a sidecar that had given numbers below `next` can have left it: periods come in the order of theirs, and neither numbers
+    /// nor revisions come to an end.
+    fn is_possible(&self, next: u64) -> bool {
+        (next..u64::MAX / 2).contains(&self.serial) && self.revision < u64::MAX / 2
     }
 }
 
 impl Later {
     /// The rows that wait, and of their periods what their labels can change. All is closed, and all labels that came are reported.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let kept: Vec<_> = self.closed.iter().filter(|(key, _)| self.waiting.of_period(**key) > 0).collect();
+        let kept: Vec<_> = self.closed.iter().filter(|(serial, _)| self.waiting.of_period(**serial) > 0).collect();
         let mut bytes = postcard::to_stdvec(&kept.len()).expect("plain data");
-        for (&key, kept) in kept {
+        for (&serial, kept) in kept {
             let reference = kept.reference.upgrade().map(|reference| reference.id());
             let (period, revision, remainder) = (kept.period, kept.revision, &kept.remainder);
-            let left = Left { key, period, revision, reference, remainder };
+            let left = Left { serial, period, revision, reference, remainder };
             bytes.extend(postcard::to_stdvec(&left).expect("plain data"));
         }
         self.waiting.save(&mut bytes);
@@ -49,7 +49,7 @@ impl Later {
         for _ in 0..count {
             let (left, rest): (Left<Profile>, _) = postcard::take_from_bytes(bytes).ok()?;
             bytes = rest;
-            if !left.is_possible() {
+            if !left.is_possible(self.serial) {
                 return None;
             }
             let mut remainder = left.remainder.revived_remainder(spec)?;
@@ -58,22 +58,17 @@ impl Later {
             let reference = next.map(|(reference, _)| reference).filter(same).map(Arc::downgrade).unwrap_or_default();
             let (period, revision) = (left.period, left.revision);
             let kept = Kept { period, remainder, reference, revision, labelled: 0, changed: false, due: false };
-            self.closed.insert(in_next_life(left.key), kept);
+            self.closed.insert(left.serial, kept);
+            self.serial = left.serial + 1;
             if self.closed.len() > self.most_closed {
                 self.closed.pop_first();
             }
         }
         let closed = &self.closed;
-        self.waiting.take_up(bytes, |key| Some(in_next_life(key)).filter(|key| closed.contains_key(key)))?;
-        self.closed.retain(|key, _| self.waiting.of_period(*key) > 0);
+        self.waiting.take_up(bytes, |serial| closed.contains_key(&serial))?;
+        self.closed.retain(|serial, _| self.waiting.of_period(*serial) > 0);
         Some(())
     }
-}
-
-/// The key of a period that an earlier sidecar reported is none of an open one's, which is a multiple of its length: the rest of the
-/// period may be open here, and has a report of its own.
-fn in_next_life(key: u64) -> u64 {
-    key.saturating_add(1)
 }
 
 #[cfg(test)]
@@ -116,7 +111,7 @@ mod tests {
         for (next, goes_on) in [(Some((&reference, &frozen)), true), (None, false)] {
             let mut later = Later::new(&spec(), 1 << 20);
             later.take_up(&bytes, &spec(), next).unwrap();
-            let kept = &later.closed[&1001];
+            let kept = &later.closed[&0];
             assert_eq!(
                 (kept.reference.upgrade().is_some(), kept.remainder.estimates.reading.is_gone()),
                 (goes_on, !goes_on)
