@@ -76,7 +76,7 @@ impl World {
         let period = Period { start_ns: self.period, end_ns: self.period + 1, partial: false };
         let report = Report::of(period, &profile, [""; 5]);
         let mut report = report.against(&profile, &self.reference, &DriftSettings::default());
-        self.alerts.judge(&mut report, Some(&self.reference), false);
+        self.alerts.judge(&mut report, 0, Some(&self.reference), false);
         report
     }
 }

@@ -36,6 +36,7 @@ pub struct Health {
     pub resyncs: ByReason,
     pub quarantined: ByReason,
     pub reports_lost: u64,
+    pub forgotten_alerts: u64,
     pub checkpoints: Checkpoints,
     pub references: References,
 }
@@ -84,6 +85,7 @@ impl Health {
             resyncs: ByReason::new(),
             quarantined: ByReason::new(),
             reports_lost: 0,
+            forgotten_alerts: 0,
             checkpoints: Checkpoints::default(),
             references: References::default(),
         }

@@ -33,16 +33,13 @@ pub struct History {
 }
 
 impl History {
+    /// Memory of one period.
+    pub const PERIOD: u64 = size_of::<Judged>() as u64;
+
     /// What becomes of the alert with this period: held in k of the last m it is there, and it started with the first of these. What
     /// was said of the same period before counts no longer.
     pub fn add(&mut self, start_ns: u64, severity: Option<Severity>, [k, m]: [u64; 2]) -> Option<Told> {
-        match self.place_of(start_ns) {
-            Ok(at) => self.periods[at].severity = severity,
-            Err(at) => self.periods.insert(at, Judged { start_ns, severity, told: None }),
-        }
-        while self.periods.len() as u64 > m {
-            self.periods.pop_front();
-        }
+        self.judge(start_ns, severity, m);
         let times =
             |least: Severity| self.periods.iter().filter(|judged| judged.severity >= Some(least)).count() as u64;
         if times(Severity::Warning) >= k {
@@ -56,6 +53,23 @@ impl History {
             return Some(Told { state, severity, start_ns });
         }
         self.active.take().map(|(start_ns, severity)| Told { state: AlertState::Ended, severity, start_ns })
+    }
+
+    /// The oldest makes room before, and no more room is taken than is needed: memory is counted by m.
+    fn judge(&mut self, start_ns: u64, severity: Option<Severity>, m: u64) {
+        let judged = Judged { start_ns, severity, told: None };
+        match self.place_of(start_ns) {
+            Ok(at) => self.periods[at].severity = severity,
+            Err(0) if self.periods.len() as u64 >= m => {}
+            Err(at) if self.periods.len() as u64 >= m => {
+                self.periods.pop_front();
+                self.periods.insert(at - 1, judged);
+            }
+            Err(at) => {
+                self.periods.reserve_exact(1);
+                self.periods.insert(at, judged);
+            }
+        }
     }
 
     /// The first report of a period says this.
@@ -90,6 +104,16 @@ impl History {
     /// An alert goes on.
     pub fn is_active(&self) -> bool {
         self.active.is_some()
+    }
+
+    /// Start of the last period it remembers.
+    pub fn last_ns(&self) -> u64 {
+        self.periods.back().map_or(0, |judged| judged.start_ns)
+    }
+
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.periods.capacity()
     }
 
     /// How many periods it remembers.

@@ -3,7 +3,9 @@
 //! The rules that are always there are the verdicts of `drift` and `canary`; others are the operator's, on any number of a report. A period in
 //! which a rule's value is undefined changes nothing.
 
+mod histories;
 mod history;
+mod remembered;
 mod rule;
 mod saved;
 
@@ -12,13 +14,11 @@ pub use saved::MOST_BYTES;
 
 use crate::reference::Reference;
 use crate::report::{Alert, AlertState, Canary, Drift, MOST_ALERTS, Measure, Report, Severity, Verdict};
-use history::{History, Told};
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use histories::Subject;
+use history::Told;
+use remembered::{Judging, Remembered};
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
-
-/// Models whose alerts are remembered: a producer that invents a new one every second must not fill the memory.
-const MOST_MODELS: usize = 1024;
 
 /// When alerts start and end.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -47,7 +47,13 @@ impl AlertSettings {
     /// What is wrong with them, if anything.
     pub fn check(&self) -> Result<(), RuleError> {
         check_persistence("alerts.persistence", self.persistence)?;
-        self.rule.iter().try_for_each(Rule::check)
+        self.rule.iter().try_for_each(Rule::check)?;
+        self.rule.iter().enumerate().try_for_each(|(at, rule)| {
+            match self.rule[..at].iter().position(|other| other == rule) {
+                Some(first) => Err(rule.is_there_twice([first + 1, at + 1])),
+                None => Ok(()),
+            }
+        })
     }
 }
 
@@ -58,29 +64,11 @@ fn check_persistence(what: &str, [k, m]: [u64; 2]) -> Result<(), RuleError> {
     Err(RuleError::Persistence { what: what.to_owned(), k, m })
 }
 
-/// Which rule, on what.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Subject {
-    rule: String,
-    /// What kind of thing: a column's kind, or the rule's metric.
-    of: String,
-    /// Of the class, feature or column.
-    name: String,
-}
-
 /// What has been going on with each model.
 #[derive(Debug, Default)]
 pub struct Alerts {
     settings: AlertSettings,
-    models: BTreeMap<(String, String), Model>,
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    /// Of its last report.
-    end_ns: u64,
-    /// Of what was not all right within the last periods.
-    histories: BTreeMap<Subject, History>,
+    remembered: Remembered,
 }
 
 /// One rule's word on one period.
@@ -96,12 +84,12 @@ struct Finding {
 impl Alerts {
     /// Settings that were [checked](AlertSettings::check).
     pub fn new(settings: AlertSettings) -> Alerts {
-        Alerts { settings, models: BTreeMap::new() }
+        Alerts { settings, remembered: Remembered::default() }
     }
 
-    /// Adds to `report` what starts, goes on or ends with it; if it is made `again`, what it said before. Whether something came of it
-    /// that is to be remembered.
-    pub fn judge(&mut self, report: &mut Report, reference: Option<&Reference>, again: bool) -> bool {
+    /// Adds to `report`, of a model with these `columns`, what starts, goes on or ends with it; if it is made `again`, what it said before.
+    /// Whether something came of it that is to be remembered.
+    pub fn judge(&mut self, report: &mut Report, columns: u32, reference: Option<&Reference>, again: bool) -> bool {
         let mut findings = Vec::new();
         if let Some(drift) = report.drift.as_ref().filter(|_| self.settings.drift) {
             findings.extend(of_drift(drift, self.settings.persistence));
@@ -110,38 +98,30 @@ impl Alerts {
             findings.extend(of_canary(&report.canary, self.settings.persistence));
         }
         findings.extend(rule::findings(&self.settings, report, reference));
-        let model = self.model_of(report);
+        let mut judging = self.remembered.take(report, columns);
         let of = Of { start_ns: report.start, end_ns: report.end, is_first: report.revision == 0, again };
         let mut changed = false;
         for finding in findings {
-            let alert = model.take(finding, of, &mut changed);
+            let alert = take(&mut judging, finding, of, &mut changed);
             if report.alerts.len() < MOST_ALERTS {
                 report.alerts.extend(alert);
             } else {
                 report.more_alerts += u64::from(alert.is_some());
             }
         }
+        self.remembered.put(judging, report);
         report.alerts.iter().for_each(|alert| tell(report, alert));
         changed
     }
 
     /// Everything is delivered: no report will be made again.
     pub fn settle(&mut self) {
-        for model in self.models.values_mut() {
-            model.histories.values_mut().for_each(History::settle);
-            model.histories.retain(|_, history| !history.is_clean());
-        }
+        self.remembered.settle();
     }
 
-    fn model_of(&mut self, report: &Report) -> &mut Model {
-        let key = (report.model.clone(), report.version.clone());
-        if !self.models.contains_key(&key) && self.models.len() == MOST_MODELS {
-            let oldest = self.models.iter().min_by_key(|(_, model)| model.end_ns).map(|(key, _)| key.clone());
-            oldest.and_then(|key| self.models.remove(&key));
-        }
-        let model = self.models.entry(key).or_default();
-        model.end_ns = model.end_ns.max(report.end);
-        model
+    /// Histories for which there was no room.
+    pub fn forgotten(&self) -> u64 {
+        self.remembered.forgotten
     }
 }
 
@@ -156,37 +136,39 @@ struct Of {
     again: bool,
 }
 
-impl Model {
-    fn take(&mut self, finding: Finding, of: Of, changed: &mut bool) -> Option<Alert> {
-        let Finding { subject, metric, persistence, severity, limit, evidence } = finding;
-        let before = self.histories.get(&subject);
-        if severity.is_none() && before.is_none() {
-            return None;
-        }
-        let told = match before.filter(|_| of.again).and_then(|history| history.told_of(of.start_ns)) {
-            Some(told) => told,
-            None => {
-                *changed = true;
-                self.add(&subject, severity, persistence, of)
-            }
-        };
-        let Told { state, severity, start_ns: start } = told?;
-        let Subject { rule, name, .. } = subject;
-        let end = (state == AlertState::Ended).then_some(of.end_ns);
-        Some(Alert { rule, metric, name, severity, state, start, end, periods: persistence, limit, evidence })
+fn take(judging: &mut Judging, finding: Finding, of: Of, changed: &mut bool) -> Option<Alert> {
+    let Finding { subject, metric, persistence, severity, limit, evidence } = finding;
+    let before = judging.history(&subject);
+    if severity.is_none() && before.is_none() {
+        return None;
     }
+    let told = match before.filter(|_| of.again).and_then(|history| history.told_of(of.start_ns)) {
+        Some(told) => told,
+        None => {
+            *changed = true;
+            add(judging, &subject, severity, persistence, of)
+        }
+    };
+    let Told { state, severity, start_ns: start } = told?;
+    let Subject { rule, name, .. } = subject;
+    let end = (state == AlertState::Ended).then_some(of.end_ns);
+    Some(Alert { rule, metric, name, severity, state, start, end, periods: persistence, limit, evidence })
+}
 
-    fn add(&mut self, subject: &Subject, severity: Option<Severity>, persistence: [u64; 2], of: Of) -> Option<Told> {
-        let history = self.histories.entry(subject.clone()).or_default();
-        let told = history.add(of.start_ns, severity, persistence);
-        if of.is_first {
-            history.tell(of.start_ns, told);
-        }
-        if history.is_clean() {
-            self.histories.remove(subject);
-        }
-        told
+fn add(
+    judging: &mut Judging,
+    subject: &Subject,
+    severity: Option<Severity>,
+    persistence: [u64; 2],
+    of: Of,
+) -> Option<Told> {
+    let mut history = judging.take(subject, persistence[1])?;
+    let told = history.add(of.start_ns, severity, persistence);
+    if of.is_first {
+        history.tell(of.start_ns, told);
     }
+    judging.put(subject.clone(), history, persistence[1]);
+    told
 }
 
 fn tell(report: &Report, alert: &Alert) {
@@ -201,10 +183,16 @@ fn tell(report: &Report, alert: &Alert) {
     }
 }
 
+/// Changes with any of them.
+fn checksum(settings: &impl Serialize) -> u32 {
+    crc32c::crc32c(&postcard::to_stdvec(settings).expect("plain data"))
+}
+
 /// The verdict of every column, and of their share.
 fn of_drift(drift: &Drift, persistence: [u64; 2]) -> impl Iterator<Item = Finding> + '_ {
+    let settings = checksum(&persistence);
     let found = move |of: &str, name: &str, (measure, evidence): (&str, Measure), verdict| {
-        let subject = Subject { rule: "drift".into(), of: of.into(), name: name.into() };
+        let subject = Subject { rule: "drift".into(), of: of.into(), name: name.into(), settings };
         of_verdict(subject, format!("drift.{of}.{measure}"), evidence, verdict, persistence)
     };
     let columns = drift.columns.iter().filter_map(move |column| {
@@ -217,8 +205,9 @@ fn of_drift(drift: &Drift, persistence: [u64; 2]) -> impl Iterator<Item = Findin
 
 /// The verdict on each other version.
 fn of_canary(canary: &[Canary], persistence: [u64; 2]) -> impl Iterator<Item = Finding> + '_ {
+    let settings = checksum(&persistence);
     canary.iter().filter_map(move |other| {
-        let subject = Subject { rule: "canary".into(), of: "version".into(), name: other.version.clone() };
+        let subject = Subject { rule: "canary".into(), of: "version".into(), name: other.version.clone(), settings };
         let (measure, evidence) = other.worst();
         Some(of_verdict(subject, format!("canary.{measure}"), evidence, other.verdict?, persistence))
     })
@@ -259,7 +248,7 @@ mod tests {
         periods
             .map(|(accuracy, end_ns)| {
                 let mut report = report(*accuracy, end_ns);
-                alerts.judge(&mut report, None, false);
+                alerts.judge(&mut report, 0, None, false);
                 assert!(report.alerts.len() <= 1);
                 report.alerts.first().map(|alert| alert.state)
             })
@@ -293,8 +282,8 @@ mod tests {
     fn an_alert_says_since_when_and_with_what_evidence() {
         let mut alerts = Alerts::new(settings(RULE).unwrap());
         let mut last = report(Some(0.5), 30);
-        alerts.judge(&mut report(Some(0.5), 20), None, false);
-        alerts.judge(&mut last, None, false);
+        alerts.judge(&mut report(Some(0.5), 20), 0, None, false);
+        alerts.judge(&mut last, 0, None, false);
         let alert = &last.alerts[0];
         assert_eq!((alert.rule.as_str(), alert.metric.as_str()), ("weak", "labels.accuracy"));
         assert_eq!((alert.start, alert.end, alert.periods), (19, None, [2, 3]));
@@ -314,7 +303,7 @@ mod tests {
         let wild = "[[rule]]\nmetric = 'predictions.classes.*.count'\nfeature = 'b'\nbelow = 1\npersistence = [1, 1]\n";
         let mut alerts = Alerts::new(settings(wild).unwrap());
         let mut report = report(None, 10);
-        alerts.judge(&mut report, None, false);
+        alerts.judge(&mut report, 0, None, false);
         let names: Vec<&str> = report.alerts.iter().map(|alert| alert.name.as_str()).collect();
         assert_eq!(names, ["b"]);
     }
@@ -346,7 +335,45 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_and_a_critical_rule_of_one_name_on_one_metric_have_alerts_of_their_own() {
+        let critical = RULE.replace("0.9", "0.6").replace("[2, 3]", "[1, 1]") + "severity = 'critical'\n";
+        let mut alerts = Alerts::new(settings(&format!("{RULE}{critical}")).unwrap());
+        let mut told = |accuracy, end_ns| {
+            let mut report = report(Some(accuracy), end_ns);
+            alerts.judge(&mut report, 0, None, false);
+            report.alerts.into_iter().map(|alert| (alert.severity, alert.state, alert.start)).collect::<Vec<_>>()
+        };
+        use AlertState::{Ended, Firing, Started};
+        use Severity::{Critical, Warning};
+        assert_eq!(told(0.8, 1), []);
+        assert_eq!(told(0.5, 2), [(Warning, Started, 0), (Critical, Started, 1)]);
+        assert_eq!(told(0.8, 3), [(Warning, Firing, 0), (Critical, Ended, 1)]);
+        assert_eq!(told(0.95, 4), [(Warning, Firing, 0)]);
+        assert_eq!(told(0.95, 5), [(Warning, Ended, 0)]);
+    }
+
+    #[test]
+    fn models_of_one_name_and_version_with_other_columns_have_alerts_of_their_own() {
+        let mut alerts = Alerts::new(settings(RULE).unwrap());
+        let mut state = |accuracy, columns, end_ns| {
+            let mut report = report(Some(accuracy), end_ns);
+            alerts.judge(&mut report, columns, None, false);
+            report.alerts.first().map(|alert| alert.state)
+        };
+        for end_ns in 1..10 {
+            let want = match end_ns {
+                1 => None,
+                2 => Some(AlertState::Started),
+                _ => Some(AlertState::Firing),
+            };
+            assert_eq!((state(0.5, 1, end_ns), state(0.95, 2, end_ns)), (want, None));
+        }
+    }
+
+    #[test]
     fn a_rule_that_cannot_be_is_refused_with_its_remedy() {
+        let twice = settings(&format!("{RULE}[[rule]]\nmetric = 'rows'\nabove = 1\n{RULE}")).unwrap_err();
+        assert!(twice.contains("rules 1 and 3") && twice.contains("weak") && twice.contains("remove"), "{twice}");
         assert!(settings("persistence = [4, 3]").unwrap_err().contains("k of m"));
         assert!(settings("[[rule]]\nmetric = 'rows'").unwrap_err().contains("one of above, below"));
         assert!(

@@ -1,6 +1,6 @@
 //! An operator's rule on a number of the report.
 
-use super::{AlertSettings, Finding, Subject, check_persistence};
+use super::{AlertSettings, Finding, Subject, check_persistence, checksum};
 use crate::reference::Reference;
 use crate::report::{Measure, Report, Severity};
 use crate::wildcard::matches;
@@ -53,6 +53,8 @@ pub enum RuleError {
     Limit { metric: String },
     #[error("the rule on {metric:?} has a limit that is not finite")]
     NotFinite { metric: String },
+    #[error("rules {first} and {second} are both {title:?} on {metric:?} with the same settings: remove one of them")]
+    Twice { title: String, metric: String, first: usize, second: usize },
     #[error("the rule on {metric:?}: a report has no such field; it begins with one of {known}")]
     Metric { metric: String, known: String },
 }
@@ -93,6 +95,15 @@ impl Rule {
             return Err(RuleError::Metric { metric, known: ROOTS.join(", ") });
         }
         self.persistence.map_or(Ok(()), |persistence| check_persistence(self.title(), persistence))
+    }
+
+    pub(super) fn is_there_twice(&self, [first, second]: [usize; 2]) -> RuleError {
+        RuleError::Twice { title: self.title().to_owned(), metric: self.metric.clone(), first, second }
+    }
+
+    /// Changes with any of its settings. Of a list, for the sake of the histories that are on disk.
+    pub(super) fn checksum(&self, persistence: [u64; 2]) -> u32 {
+        checksum(&[(self, persistence)].as_slice())
     }
 
     fn root(&self) -> &str {
@@ -142,15 +153,17 @@ pub(super) fn findings(settings: &AlertSettings, report: &Report, reference: Opt
         if found.is_empty() {
             warn!(model = report.model, metric = rule.metric, "its reports have no such number: look at one of them");
         }
+        let persistence = rule.persistence.unwrap_or(settings.persistence);
+        let settings = rule.checksum(persistence);
         let chosen = |name: &str| rule.feature.as_ref().is_none_or(|pattern| matches(pattern, name));
         for (name, value) in found.into_iter().filter(|(name, _)| chosen(name)) {
             if let Some(value) = value
                 && let Some((holds, limit, z)) = rule.judge(&name, value, reference)
             {
                 findings.push(Finding {
-                    subject: Subject { rule: rule.title().to_owned(), of: rule.metric.clone(), name },
+                    subject: Subject { rule: rule.title().to_owned(), of: rule.metric.clone(), name, settings },
                     metric: rule.metric.clone(),
-                    persistence: rule.persistence.unwrap_or(settings.persistence),
+                    persistence,
                     severity: holds.then_some(rule.severity),
                     limit,
                     evidence: Measure { value: Some(value), z, ..Measure::default() },

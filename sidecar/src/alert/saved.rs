@@ -2,10 +2,11 @@
 //!
 //! For each model a head, and then its histories one by one, as postcard writes them.
 
+use super::histories::{Subject, bytes as bytes_of};
 use super::history::History;
-use super::{AlertSettings, Alerts, MOST_MODELS, Model, Subject};
+use super::remembered::{Key, MOST_MEMORY, MOST_MODELS, Model};
+use super::{AlertSettings, Alerts, Rule, checksum};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use tracing::warn;
 
 /// All bytes together. Where there is more to say, models have equal shares as far as they need them, and alerts that go on come first.
@@ -16,38 +17,30 @@ const LEAST: u64 = 64;
 /// An upper bound of the bytes of one period of a history.
 const PERIOD: u64 = 24;
 
-/// (model, version, end of its last report, histories)
-type Head<T> = (T, T, u64, u64);
+/// (model, version, checksum of its columns, end of its last report, histories)
+type Head<T> = (T, T, u32, u64, u64);
 
 #[derive(Serialize, Deserialize)]
 struct Entry<T, H> {
     subject: (T, T, T),
-    /// Of the rules it comes from.
-    rules: u32,
+    /// Of the rule it comes from.
+    settings: u32,
     history: H,
 }
 
-/// The settings that a history follows from.
-#[derive(Clone, Copy, PartialEq)]
-struct Origin {
-    /// Changes with any of them.
-    rules: u32,
-    /// The most periods it has.
-    periods: u64,
-}
-
 impl AlertSettings {
-    /// What is behind a subject of this rule on this kind of thing; `None` if there is nothing.
-    fn origin(&self, rule: &str, of: &str) -> Option<Origin> {
-        let own = self.rule.iter().filter(|own| own.title() == rule && own.metric == of);
-        let own: Vec<_> = own.map(|own| (own, own.persistence.unwrap_or(self.persistence))).collect();
-        let built_in = (rule == "drift" && self.drift) || (rule == "canary" && self.canary);
-        if own.is_empty() && !built_in {
-            return None;
-        }
-        let periods = own.iter().map(|(_, [_, m])| *m).max().unwrap_or(self.persistence[1]);
-        let settings = if own.is_empty() { postcard::to_stdvec(&self.persistence) } else { postcard::to_stdvec(&own) };
-        Some(Origin { rules: crc32c::crc32c(&settings.expect("plain data")), periods })
+    /// Over how many periods the history of a subject goes; `None` if what it follows from has changed or is gone.
+    fn periods_of(&self, subject: &Subject) -> Option<u64> {
+        let persistence_of = |own: &Rule| own.persistence.unwrap_or(self.persistence);
+        let is_own = |own: &&Rule| {
+            own.title() == subject.rule
+                && own.metric == subject.of
+                && own.checksum(persistence_of(own)) == subject.settings
+        };
+        let own = self.rule.iter().find(is_own).map(persistence_of);
+        let built_in = (subject.rule == "drift" && self.drift) || (subject.rule == "canary" && self.canary);
+        let built_in = (built_in && checksum(&self.persistence) == subject.settings).then_some(self.persistence);
+        own.or(built_in).map(|[_, m]| m)
     }
 }
 
@@ -57,20 +50,20 @@ fn cost(subject: &Subject, history: &History) -> u64 {
     LEAST + names as u64 + history.len() as u64 * PERIOD
 }
 
-fn head_cost((model, version): &(String, String)) -> u64 {
-    LEAST + (model.len() + version.len()) as u64
+fn head_cost(key: &Key) -> u64 {
+    LEAST + (key.model.len() + key.version.len()) as u64
 }
 
 impl Alerts {
     /// At most [`MOST_BYTES`]; none if there is nothing to remember.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let known = self.models.iter().filter(|(_, model)| !model.histories.is_empty());
+        let known = self.remembered.models.iter().filter(|(_, model)| !model.histories.is_empty());
         let all_of =
             |model: &Model| model.histories.iter().map(|(subject, history)| cost(subject, history)).sum::<u64>();
         let mut models: Vec<_> = known.map(|(key, model)| (head_cost(key) + all_of(model), key, model)).collect();
         // The least first: what it does not need of its share is the others'.
         models.sort_by_key(|(cost, ..)| *cost);
-        let (mut writer, mut left) = (Writer { settings: &self.settings, known: HashMap::new(), bytes: Vec::new() }, 0);
+        let (mut writer, mut left) = (Writer::default(), 0);
         for (at, (_, key, model)) in models.iter().enumerate() {
             let room = MOST_BYTES - writer.bytes.len() as u64;
             left += writer.add(key, model, room / (models.len() - at) as u64);
@@ -84,26 +77,30 @@ impl Alerts {
     /// What [`to_bytes`](Self::to_bytes) knew, as far as it follows from rules that are still the same. `None` if these are none of its bytes.
     pub fn revived(settings: AlertSettings, bytes: &[u8], now_ns: u64) -> Option<Alerts> {
         let mut alerts = Alerts::new(settings);
+        let mut room = MOST_MEMORY;
         let mut reader = Reader { bytes, left: MOST_BYTES / LEAST };
         while !reader.bytes.is_empty() {
-            let (name, version, end_ns, count): Head<String> = reader.next()?;
-            let mut model = Model { end_ns: end_ns.min(now_ns), ..Model::default() };
+            let (model, version, columns, end_ns, count): Head<String> = reader.next()?;
+            let mut known = Model { end_ns: end_ns.min(now_ns), ..Model::default() };
             for _ in 0..count {
-                let Entry { subject: (rule, of, name), rules, history } = reader.next::<Entry<String, History>>()?;
-                let mut history = history;
-                let Some(origin) = alerts.settings.origin(&rule, &of).filter(|origin| origin.rules == rules) else {
-                    continue;
-                };
-                if !history.fits(origin.periods) {
+                let entry = reader.next::<Entry<String, History>>()?;
+                let Entry { subject: (rule, of, name), settings, mut history } = entry;
+                let subject = Subject { rule, of, name, settings };
+                let Some(periods) = alerts.settings.periods_of(&subject) else { continue };
+                if !history.fits(periods) {
                     return None;
                 }
                 history.forget_future(now_ns);
-                if !history.is_clean() {
-                    model.histories.insert(Subject { rule, of, name }, history);
+                match room.checked_sub(bytes_of(&subject, periods)) {
+                    Some(rest) => {
+                        room = rest;
+                        known.histories.put(subject, history, periods);
+                    }
+                    None => alerts.remembered.forgotten += 1,
                 }
             }
-            alerts.models.insert((name, version), model);
-            if alerts.models.len() > MOST_MODELS {
+            alerts.remembered.models.insert(Key { model, version, columns }, known);
+            if alerts.remembered.models.len() > MOST_MODELS {
                 return None;
             }
         }
@@ -111,18 +108,16 @@ impl Alerts {
     }
 }
 
-struct Writer<'a> {
-    settings: &'a AlertSettings,
-    /// Rules and kinds that were looked up.
-    known: HashMap<(&'a str, &'a str), Option<Origin>>,
+#[derive(Default)]
+struct Writer {
     bytes: Vec<u8>,
 }
 
-impl<'a> Writer<'a> {
+impl Writer {
     /// A model in so many bytes. How many of its active alerts there was no room for.
-    fn add(&mut self, key: &'a (String, String), model: &'a Model, room: u64) -> u64 {
+    fn add(&mut self, key: &Key, model: &Model, room: u64) -> u64 {
         let Some(mut room) = room.checked_sub(head_cost(key)) else {
-            return model.histories.values().filter(|history| history.is_active()).count() as u64;
+            return model.histories.iter().filter(|(_, history)| history.is_active()).count() as u64;
         };
         let (active, others): (Vec<_>, Vec<_>) = model.histories.iter().partition(|(_, history)| history.is_active());
         let (mut chosen, mut left) = (Vec::new(), 0);
@@ -135,17 +130,15 @@ impl<'a> Writer<'a> {
                 None => left += u64::from(history.is_active()),
             }
         }
-        let head: Head<&str> = (&key.0, &key.1, model.end_ns, chosen.len() as u64);
+        let head: Head<&str> = (&key.model, &key.version, key.columns, model.end_ns, chosen.len() as u64);
         self.put(&head);
         chosen.into_iter().for_each(|(subject, history)| self.put_history(subject, history));
         left
     }
 
-    fn put_history(&mut self, subject: &'a Subject, history: &History) {
-        let (rule, of, name) = (subject.rule.as_str(), subject.of.as_str(), subject.name.as_str());
-        let origin = self.known.entry((rule, of)).or_insert_with(|| self.settings.origin(rule, of));
-        let rules = origin.map_or(0, |origin| origin.rules);
-        self.put(&Entry { subject: (rule, of, name), rules, history });
+    fn put_history(&mut self, subject: &Subject, history: &History) {
+        let Subject { rule, of, name, settings } = subject;
+        self.put(&Entry { subject: (rule.as_str(), of.as_str(), name.as_str()), settings: *settings, history });
     }
 
     fn put(&mut self, what: &impl Serialize) {
@@ -172,7 +165,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::super::tests::{RULE, report, settings};
     use super::*;
-    use crate::report::AlertState;
+    use crate::report::{AlertState, Severity};
     use proptest::prelude::*;
 
     const NOW: u64 = 1_000;
@@ -183,7 +176,7 @@ mod tests {
 
     fn judged(alerts: &mut Alerts, accuracy: Option<f64>, end_ns: u64, again: bool) -> Vec<(AlertState, u64)> {
         let mut report = report(accuracy, end_ns);
-        alerts.judge(&mut report, None, again);
+        alerts.judge(&mut report, 0, None, again);
         report.alerts.iter().map(|alert| (alert.state, alert.start)).collect()
     }
 
@@ -263,13 +256,13 @@ mod tests {
         let forged = |starts: &[u64]| {
             let mut history = History::default();
             for start_ns in starts {
-                history.add(*start_ns, None, [1, 1000]);
+                history.add(*start_ns, Some(Severity::Warning), [1000, 1000]);
             }
             let mut alerts = firing();
-            alerts
-                .models
-                .values_mut()
-                .for_each(|model| model.histories.values_mut().for_each(|h| *h = history.clone()));
+            for model in alerts.remembered.models.values_mut() {
+                let subjects: Vec<Subject> = model.histories.iter().map(|(subject, _)| subject.clone()).collect();
+                subjects.into_iter().for_each(|subject| model.histories.put(subject, history.clone(), 1000));
+            }
             alerts.to_bytes()
         };
         assert!(revived(RULE, &forged(&[1, 2, 3])).is_some());
@@ -282,12 +275,12 @@ mod tests {
 
     #[test]
     fn more_entries_than_there_can_be_are_refused() {
-        let model = |at: u32| postcard::to_stdvec::<Head<&str>>(&(&at.to_string(), "", 0, 0)).unwrap();
+        let model = |at: u32| postcard::to_stdvec::<Head<&str>>(&(&at.to_string(), "", 0, 0, 0)).unwrap();
         let models = |n: u32| (0..n).flat_map(model).collect::<Vec<u8>>();
         assert!(revived(RULE, &models(MOST_MODELS as u32)).is_some());
         assert!(revived(RULE, &models(MOST_MODELS as u32 + 1)).is_none());
-        let head: Head<&str> = ("m", "", 0, u64::MAX);
-        let entry = Entry { subject: ("", "", ""), rules: 0, history: History::default() };
+        let head: Head<&str> = ("m", "", 0, 0, u64::MAX);
+        let entry = Entry { subject: ("", "", ""), settings: 0, history: History::default() };
         let (mut bytes, entry) = (postcard::to_stdvec(&head).unwrap(), postcard::to_stdvec(&entry).unwrap());
         bytes.extend(entry.repeat((MOST_BYTES / LEAST) as usize + 1));
         assert!(revived(RULE, &bytes).is_none());
@@ -323,25 +316,27 @@ mod tests {
     #[test]
     fn where_there_is_no_room_for_all_every_model_has_its_share_and_active_alerts_come_first() {
         let mut alerts = Alerts::new(settings(RULE).unwrap());
-        let subject = |name: String| Subject { rule: "weak".into(), of: "labels.accuracy".into(), name };
+        let settings = alerts.settings.rule[0].checksum([2, 3]);
+        let subject = |name: String| Subject { rule: "weak".into(), of: "labels.accuracy".into(), name, settings };
+        let key = |model: &str| Key { model: model.into(), version: String::new(), columns: 0 };
         for (model, subjects) in [("small", 2), ("large", 9_000), ("larger", 20_000)] {
-            let known = alerts.models.entry((model.into(), String::new())).or_default();
+            let known = alerts.remembered.models.entry(key(model)).or_default();
             for i in 0..subjects {
                 let mut history = History::default();
-                let severity = Some(crate::report::Severity::Warning);
+                let severity = Some(Severity::Warning);
                 let held: &[u64] = if i % 10 == 9 { &[1, 2] } else { &[1] };
                 for start_ns in held {
                     history.add(*start_ns, severity, [2, 3]);
                 }
-                known.histories.insert(subject(format!("{i:06}")), history);
+                known.histories.put(subject(format!("{i:06}")), history, 3);
             }
         }
         let bytes = alerts.to_bytes();
         assert!(bytes.len() as u64 <= MOST_BYTES);
         let again = revived(RULE, &bytes).unwrap();
         let count = |model: &str, active: bool| {
-            let known = &again.models[&(model.to_owned(), String::new())];
-            known.histories.values().filter(|history| history.is_active() || !active).count()
+            let known = &again.remembered.models[&key(model)];
+            known.histories.iter().filter(|(_, history)| history.is_active() || !active).count()
         };
         assert_eq!([count("small", false), count("large", true), count("larger", true)], [2, 900, 2_000]);
         let [large, larger] = ["large", "larger"].map(|model| count(model, false));

@@ -70,17 +70,17 @@ fn close_all(
                     report = report.against(&profile, reference, drift);
                 }
                 versions.compare(&mut report, period, &profile, drift);
-                judge.judge(&mut report, reference.as_deref(), again);
+                judge.judge(&mut report, profile.spec.columns_id(), reference.as_deref(), again);
                 sinks.send(report, receipt);
             }
             ToClose::Revision(revision) => {
-                let Revision { period, remainder, reference, number } = *revision;
+                let Revision { period, remainder, columns, reference, number } = *revision;
                 let mut report = Report::revised(period, &remainder, number, wire::DROP_REASON_NAMES);
-                judge.judge(&mut report, reference.as_deref(), false);
+                judge.judge(&mut report, columns, reference.as_deref(), false);
                 sinks.send(report, None::<Receipt>);
             }
             ToClose::Health(mut health) => {
-                health.reports_lost = sinks.lost();
+                (health.reports_lost, health.forgotten_alerts) = (sinks.lost(), judge.forgotten());
                 let written = health_file.write(&health);
                 if let Err(why) = written.as_ref().map_err(ToString::to_string)
                     && !unwritable

@@ -27,10 +27,15 @@ impl Judge {
     }
 
     /// Adds to `report` what starts, goes on or ends with it; if it is made `again`, what it said before.
-    pub fn judge(&mut self, report: &mut Report, reference: Option<&Reference>, again: bool) {
-        if self.alerts.judge(report, reference, again) {
+    pub fn judge(&mut self, report: &mut Report, columns: u32, reference: Option<&Reference>, again: bool) {
+        if self.alerts.judge(report, columns, reference, again) {
             self.keep();
         }
+    }
+
+    /// Histories for which there was no room.
+    pub fn forgotten(&self) -> u64 {
+        self.alerts.forgotten()
     }
 
     /// Everything is delivered.

@@ -17,6 +17,8 @@ use std::sync::{Arc, Weak};
 /// Of one model.
 pub struct Later {
     waiting: Waiting,
+    /// [`Spec::columns_id`].
+    columns: u32,
     /// Of which some must soon go: so many as can close before the next is reported again.
     most_closed: usize,
     /// Start and serial number of the open periods whose rows were asked to wait. Periods are told apart by number: after the clock was
@@ -49,6 +51,8 @@ pub struct Revision {
     pub period: Period,
     /// What labels can change.
     pub remainder: Profile,
+    /// Of the model: the remainder does not have them all.
+    pub columns: u32,
     /// In whose bins it was counted.
     pub reference: Option<Arc<Reference>>,
     /// From 1.
@@ -61,6 +65,7 @@ impl Later {
         let period_bytes = Profile::remainder_bytes(spec.size()) + spec.bytes();
         Later {
             waiting: Waiting::new(spec.classes.len(), bytes / 2),
+            columns: spec.columns_id(),
             most_closed: usize::try_from(bytes / 2 / period_bytes).unwrap_or(usize::MAX),
             open: Vec::new(),
             serial: 0,
@@ -199,7 +204,7 @@ impl Later {
         let (period, reference, number) = (kept.period, kept.reference.upgrade(), kept.revision);
         let remainder =
             if waiting_rows > 0 { kept.remainder.remainder() } else { self.closed.remove(&serial)?.remainder };
-        Some(Revision { period, remainder, reference, number })
+        Some(Revision { period, remainder, columns: self.columns, reference, number })
     }
 }
 

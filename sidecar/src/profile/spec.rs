@@ -125,6 +125,14 @@ impl Spec {
         u64::from(crc32c::crc32c(&name)) << 32
     }
 
+    /// A checksum of what its producers say of their columns, which the sidecar's settings do not change.
+    pub fn columns_id(&self) -> u32 {
+        let embeddings = &self.embeddings;
+        let by = self.segments.map(|segments| segments.by);
+        let columns = (self.regression, self.threshold, &self.classes, &self.features, embeddings, by);
+        crc32c::crc32c(&postcard::to_stdvec(&columns).expect("plain data"))
+    }
+
     /// An upper bound of its own memory in bytes: names, and what it takes to keep each.
     pub fn bytes(&self) -> u64 {
         const NAME: u64 = 64; // a String, a flag or columns, and what the allocator adds
