@@ -2,7 +2,7 @@
 //!
 //! The same profile gives the same bytes. The checksum is the reference's id.
 
-use super::{Band, Column, Quality, Reference};
+use super::{Band, Column, Quality, Reference, Shape};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -13,6 +13,8 @@ const MAGIC: &[u8; 8] = b"MLWREF02";
 const HEADER: usize = MAGIC.len() + size_of::<u32>();
 /// Of a file: 8,000 features with a thousand steps each.
 pub const MOST_BYTES: u64 = 128 << 20;
+/// Of rows: beyond it they would not be whole numbers in an f64, and no model has so many. Sums of a few of them do not overflow.
+pub(super) const MOST_COUNT: u64 = 1 << 53;
 
 /// Why a file is no reference.
 #[derive(Debug, Error)]
@@ -120,6 +122,31 @@ impl Reference {
             && self.bands.iter().all(Band::is_sound)
             && self.bands.is_sorted_by(|a, b| a.path < b.path)
             && self.quality.as_ref().is_none_or(|quality| classified && quality.is_sound(self.probabilities.len()))
+            && self.counts().all(|count| count <= MOST_COUNT)
+    }
+
+    /// Whatever is added to its like.
+    fn counts(&self) -> impl Iterator<Item = u64> {
+        let named = |list: &[(String, u64)]| total(list.iter().map(|(_, count)| *count));
+        let of_rows = self.confidence.iter().chain(&self.margin).chain(&self.entropy);
+        let columns = of_rows.chain(&self.probabilities).chain(&self.features).flat_map(|column| {
+            let moment = &column.moment;
+            [column.rows(), moment.zero, total_of(&column.shape)]
+        });
+        let bands = total(self.bands.iter().map(|band| band.n));
+        let labelled = self.quality.as_ref().map_or(0, |quality| quality.single_rows);
+        columns.chain([self.rows, named(&self.predicted), named(&self.actual), bands, labelled])
+    }
+}
+
+fn total(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
+}
+
+fn total_of(shape: &Shape) -> u64 {
+    match shape {
+        Shape::Numerical(numerical) => total(numerical.counts.iter().copied()),
+        Shape::Categorical(of) => total(of.values.iter().map(|(_, count)| *count).chain([of.other])),
     }
 }
 
@@ -176,6 +203,34 @@ mod tests {
         bytes[7] = b'1';
         assert!(matches!(Reference::from_bytes(&bytes), Err(FileError::Version(version)) if version == "MLWREF01"));
         assert!(matches!(Reference::from_bytes(b"model,age\n"), Err(FileError::NoReference)));
+    }
+
+    #[test]
+    fn counts_that_no_model_has_are_refused_however_right_the_checksum() {
+        let changes: [&dyn Fn(&mut Reference); 9] = [
+            &|r| r.rows = u64::MAX,
+            &|r| r.features[0].moment.n = u64::MAX,
+            &|r| r.features[1].moment.zero = u64::MAX,
+            &|r| r.margin.as_mut().unwrap().moment.nan = u64::MAX,
+            &|r| (r.entropy.as_mut().unwrap().moment.n, r.entropy.as_mut().unwrap().moment.inf) = (1 << 52, 1 << 53),
+            &|r| r.actual.iter_mut().for_each(|(_, n)| *n = u64::MAX / 2),
+            &|r| r.predicted[1].1 = MOST_COUNT,
+            &|r| match &mut r.features[0].shape {
+                Shape::Numerical(of) => of.counts.iter_mut().for_each(|n| *n = u64::MAX / 2),
+                Shape::Categorical(_) => unreachable!(),
+            },
+            &|r| match &mut r.features[1].shape {
+                Shape::Categorical(of) => of.other = u64::MAX,
+                Shape::Numerical(_) => unreachable!(),
+            },
+        ];
+        for (at, change) in changes.iter().enumerate() {
+            let mut forged = reference();
+            change(&mut forged);
+            assert!(matches!(Reference::from_bytes(&forged.to_bytes()), Err(FileError::Unsound)), "{at}");
+        }
+        let most = Reference { rows: MOST_COUNT, ..reference() };
+        assert!(Reference::from_bytes(&most.to_bytes()).is_ok());
     }
 
     proptest! {

@@ -1,14 +1,12 @@
 //! Several references of one model as one: as if it had been made from all their rows, as far as they tell.
 
-use super::{Band, Column, Quality, Reference, Shape};
+use super::{Band, Column, Quality, Reference};
 use std::collections::{BTreeMap, HashMap};
 use thiserror::Error;
 use tracing::warn;
 
-/// So many sums of numbers up to [`MOST_COUNT`] do not overflow.
+/// So many numbers up to 2^53 have a sum.
 const MOST_PARTS: usize = 1024;
-/// Beyond it weights would not be whole numbers, and no model has so many rows.
-const MOST_COUNT: u64 = 1 << 53;
 
 /// Which of the references cannot be merged, counted from 0, and why.
 #[derive(Debug, Error, PartialEq)]
@@ -45,10 +43,8 @@ pub enum Mismatch {
     Fewer { what: &'static str, name: String },
     #[error("{name:?} is {it} in it, and {first} in the first: build both with the same --categorical")]
     Kind { name: String, it: &'static str, first: &'static str },
-    #[error("it counts more than 2^53 rows, as no model has: it was not written by mlwatch, build it anew")]
-    Count,
     #[error(
-        "taken together with the others its numbers exceed f64 or contradict each other: build it anew without such values"
+        "taken together with the others its numbers exceed f64 or 2^53 rows, or contradict each other: build it anew without such values"
     )]
     Unsound,
 }
@@ -68,10 +64,6 @@ impl Reference {
         for (part, other) in others.iter().enumerate() {
             first.check_same(other, version.is_some()).map_err(error(part + 1))?;
         }
-        let immense = |part: &Reference| part.counts().any(|count| count > MOST_COUNT);
-        if let Some(part) = parts.iter().position(immense) {
-            return Err(error(part)(Mismatch::Count));
-        }
         let version = version.unwrap_or(&first.version).to_owned();
         let mut merged = if others.is_empty() { first.clone() } else { first.merged(others) };
         merged.version = version;
@@ -79,7 +71,7 @@ impl Reference {
         if merged.is_sound() { Ok(merged) } else { Err(error(others.len())(Mismatch::Unsound)) }
     }
 
-    /// What `check_same` and `counts` find nothing against.
+    /// What `check_same` finds nothing against.
     fn merged(&self, others: &[Reference]) -> Reference {
         let mut parts: Vec<&Reference> = others.iter().chain([self]).collect();
         // Sums of floats depend on the order, and nobody should have to care.
@@ -143,29 +135,6 @@ impl Reference {
         let what = if self.regression { "output" } else { "class" };
         check_columns(what, &self.probabilities, &it.probabilities)?;
         check_columns("feature", &self.features, &it.features)
-    }
-
-    /// Whatever is added to its like.
-    fn counts(&self) -> impl Iterator<Item = u64> {
-        let named = |list: &[(String, u64)]| total(list.iter().map(|(_, count)| *count));
-        let of_rows = self.confidence.iter().chain(&self.margin).chain(&self.entropy);
-        let columns = of_rows.chain(&self.probabilities).chain(&self.features).flat_map(|column| {
-            let moment = &column.moment;
-            [moment.n, moment.nan, moment.inf, moment.zero, total_of(&column.shape)]
-        });
-        let bands = total(self.bands.iter().map(|band| band.n));
-        columns.chain([self.rows, named(&self.predicted), named(&self.actual), bands])
-    }
-}
-
-fn total(counts: impl Iterator<Item = u64>) -> u64 {
-    counts.fold(0, u64::saturating_add)
-}
-
-fn total_of(shape: &Shape) -> u64 {
-    match shape {
-        Shape::Numerical(numerical) => total(numerical.counts.iter().copied()),
-        Shape::Categorical(of) => total(of.values.iter().map(|(_, count)| *count).chain([of.other])),
     }
 }
 
@@ -238,6 +207,7 @@ fn pooled(parts: &[&Reference]) -> Vec<Band> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::file::MOST_COUNT;
     use super::*;
     use crate::profile::{Feature, Labels, Profile, Rows, Spec};
     use crate::stats::Columns;
@@ -377,31 +347,11 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_would_overflow_are_refused() {
+    fn counts_that_are_too_many_together_are_refused() {
         let one = reference(&[(1.0, 0), (2.0, 1)]);
-        let forge = |change: &dyn Fn(&mut Reference)| {
-            let mut forged = one.clone();
-            change(&mut forged);
-            forged.id = forged.checksum();
-            let forged = Reference::from_bytes(&forged.to_bytes()).unwrap();
-            Reference::merge(&[one.clone(), forged], None)
-        };
-        let counts: [&dyn Fn(&mut Reference); 7] = [
-            &|r| r.rows = u64::MAX,
-            &|r| r.features[0].moment.n = u64::MAX,
-            &|r| r.features[1].moment.zero = u64::MAX,
-            &|r| r.margin.as_mut().unwrap().moment.nan = u64::MAX,
-            &|r| r.actual.iter_mut().for_each(|(_, n)| *n = u64::MAX / 2),
-            &|r| r.bands[0].n = u64::MAX,
-            &|r| match &mut r.features[1].shape {
-                Shape::Categorical(of) => of.other = u64::MAX,
-                Shape::Numerical(_) => unreachable!(),
-            },
-        ];
-        for change in counts {
-            assert_eq!(forge(change).unwrap_err(), MergeError { part: 1, why: Mismatch::Count });
-        }
-        forge(&|r| r.rows = MOST_COUNT).unwrap();
+        let with = |rows| Reference::merge(&[one.clone(), Reference { rows, ..one.clone() }], None);
+        assert_eq!(with(MOST_COUNT).unwrap_err(), MergeError { part: 1, why: Mismatch::Unsound });
+        assert_eq!(with(MOST_COUNT - one.rows).unwrap().rows, MOST_COUNT);
     }
 
     #[test]

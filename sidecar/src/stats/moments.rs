@@ -54,7 +54,7 @@ impl Moment {
 
     /// As if `other`'s values had been seen too.
     pub fn merge(&mut self, other: &Moment) {
-        let n = self.n + other.n;
+        let n = self.n.saturating_add(other.n);
         if self.n == 0 {
             (self.mean, self.m2) = (other.mean, other.m2);
         } else if other.n > 0 {
@@ -64,16 +64,16 @@ impl Moment {
             self.m2 += other.m2 + delta * delta * self.n as f64 * share;
         }
         self.n = n;
-        self.nan += other.nan;
-        self.inf += other.inf;
-        self.zero += other.zero;
+        self.nan = self.nan.saturating_add(other.nan);
+        self.inf = self.inf.saturating_add(other.inf);
+        self.zero = self.zero.saturating_add(other.zero);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
     }
 
     /// Values of any kind.
     fn rows(&self) -> u64 {
-        self.n + self.nan + self.inf
+        self.n.saturating_add(self.nan).saturating_add(self.inf)
     }
 
     /// Standard deviation with ddof 0; `None` without values.
@@ -324,6 +324,18 @@ mod tests {
     use super::*;
     use crate::stats::dispatch::Kernel;
     use proptest::prelude::*;
+
+    #[test]
+    fn counts_that_somebody_forged_saturate() {
+        let forged = Moment { n: u64::MAX - 1, nan: u64::MAX, inf: u64::MAX, zero: u64::MAX, ..Moment::of(0.0) };
+        let mut merged = forged;
+        merged.merge(&forged);
+        assert_eq!(
+            (merged.n, merged.nan, merged.inf, merged.zero, merged.rows()),
+            (u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX)
+        );
+        assert_eq!((merged.mean, merged.m2), (0.0, 0.0));
+    }
 
     /// The obvious way: two passes over one column.
     fn oracle(column: &[f64]) -> Moment {
