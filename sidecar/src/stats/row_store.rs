@@ -127,8 +127,8 @@ impl RowStore {
     }
 
     fn widen(&mut self) {
-        if let Values::F32(values) = &self.values {
-            self.values = Values::F64(values.iter().map(|&x| f64::from(x)).collect());
+        if let Values::F32(values) = &mut self.values {
+            self.values = Values::F64(widened(std::mem::take(values)));
         }
     }
 
@@ -169,6 +169,21 @@ impl RowStore {
     }
 }
 
+/// Values that are let go at a time: 1 MiB.
+const CHUNK: usize = (1 << 20) / size_of::<f32>();
+
+/// Both are never there at once: zeros take no memory before something else is written, which is done from the end, where the narrow
+/// ones can be let go.
+fn widened(mut narrow: Vec<f32>) -> Vec<f64> {
+    let mut wide = vec![0.0; narrow.len()];
+    while !narrow.is_empty() {
+        let start = narrow.len().saturating_sub(CHUNK);
+        wide[start..].iter_mut().zip(narrow.drain(start..)).for_each(|(to, from)| *to = from.into());
+        narrow.shrink_to_fit();
+    }
+    wide
+}
+
 fn finite(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values.filter(|x| x.is_finite()).collect()
 }
@@ -207,5 +222,14 @@ mod tests {
         store.keep_missing(&[(0, 1)]);
         store.keep(&Columns::F64(ArrayView2::from_shape((1, 1), &[0.1f64]).unwrap()), &[(0, 2)]);
         assert_eq!(store.finite_column(0), [0.5, 0.1]);
+    }
+
+    #[test]
+    fn values_that_become_wide_are_the_same() {
+        for count in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
+            let narrow: Vec<f32> = (0..count).map(|i| i as f32 * 0.1).collect();
+            let want: Vec<f64> = narrow.iter().map(|&x| f64::from(x)).collect();
+            assert!(widened(narrow) == want, "{count}");
+        }
     }
 }
