@@ -61,24 +61,29 @@ pub const ALL: &[Attack] = &[
     },
 ];
 
-const ROWS: u32 = 32;
+pub const ROWS: u32 = 32;
 
 /// Where sums, squares and differences overflow, or vanish.
-const WILD: [f64; 12] =
+pub const WILD: [f64; 12] =
     [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, 1e308, -1e308, 1e-308, 5e-324, -0.0, 0.5, 1.0];
 
-fn many(n: u32, dice: &mut Dice, mut value: impl FnMut(&mut Dice) -> f64) -> Vec<u8> {
+pub fn many(n: u32, dice: &mut Dice, mut value: impl FnMut(&mut Dice) -> f64) -> Vec<u8> {
     (0..n).flat_map(|_| value(dice).to_le_bytes()).collect()
 }
 
 /// Probabilities of three classes, f32, all of them sound.
-fn sound_probabilities(rows: u32) -> (u16, Vec<u8>) {
+pub fn sound_probabilities(rows: u32) -> (u16, Vec<u8>) {
     let row = [0.5f32, 0.3, 0.2];
     (section::PROBABILITIES, (0..rows).flat_map(|_| row).flat_map(f32::to_le_bytes).collect())
 }
 
 /// Writes a record of these sections, and then other values over its own while it is read.
-fn write_and_race(ring: &mut Forged, dice: &mut Dice, parts: &[(u16, Vec<u8>)], value: impl Fn(&mut Dice) -> Vec<u8>) {
+pub fn write_and_race(
+    ring: &mut Forged,
+    dice: &mut Dice,
+    parts: &[(u16, Vec<u8>)],
+    value: impl Fn(&mut Dice) -> Vec<u8>,
+) {
     let (sections, payload) = joined(parts);
     if ring.write(sections, ROWS, now_ns(), &payload, |_| {}) {
         let written = ring.data(ring.pos - payload.len() as u64);

@@ -11,6 +11,7 @@ mod attacks;
 mod columns;
 mod consumer;
 mod forge;
+mod labels;
 mod watch;
 
 use attacks::Attack;
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
 
 /// By producers.
 fn attacks() -> impl Iterator<Item = &'static Attack> {
-    attacks::ALL.iter().chain(columns::ALL)
+    attacks::ALL.iter().chain(columns::ALL).chain(labels::ALL)
 }
 
 fn names() -> impl Iterator<Item = &'static str> {

@@ -36,6 +36,7 @@ impl Honest {
             wait_until("the honest ring is drained", || positions(&producer.path()).0 == positions(&producer.path()).1);
             producer.counts()
         });
+        wait_until("the honest producer writes", || positions(&path).1 > 0);
         Honest { stop, thread, path }
     }
 
