@@ -78,7 +78,9 @@ impl super::Reference {
         let quality = self.quality.as_ref()?;
         let place = |name: &String| self.probabilities.iter().position(|column| column.name == *name);
         let calibration = self.calibration.as_ref().map(|own| own.reordered(spec.classes.iter().map(place)));
-        let confidences = self.confidence.as_ref().and_then(|column| Some(&column.as_numerical()?.steps));
+        // What is no probability was cut to [0, 1] in the sums over labelled rows, and was not in the steps.
+        let confidences = self.confidence.as_ref().filter(|column| column.moment.is_within(0.0, 1.0));
+        let confidences = confidences.and_then(|column| Some(&column.as_numerical()?.steps));
         Some(Learned {
             reference: self.id,
             calibration: calibration.filter(Calibration::is_any),

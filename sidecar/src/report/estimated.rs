@@ -116,8 +116,13 @@ fn minus_realised(profile: &Profile, right: f64) -> Option<f64> {
 }
 
 fn why_unknown(profile: &Profile) -> Option<&'static str> {
-    let empty = (profile.estimates.estimates.rows() == 0).then_some("empty");
-    profile.estimates.reading.why_unknown().or(empty)
+    let of_rows = match () {
+        _ if profile.estimates.estimates.rows() == 0 => Some("empty"),
+        // Labelled rows are scored by probabilities, which are cut to [0, 1]: their confidences would be others.
+        _ if !profile.predictions.confidence.columns()[0].is_within(0.0, 1.0) => Some("not_comparable"),
+        _ => None,
+    };
+    profile.estimates.reading.why_unknown().or(of_rows)
 }
 
 fn thresholded_confidence(profile: &Profile) -> ThresholdedConfidence {
@@ -125,10 +130,11 @@ fn thresholded_confidence(profile: &Profile) -> ThresholdedConfidence {
     let Some(right) = profile.estimates.reading.right() else {
         return ThresholdedConfidence { reason, ..ThresholdedConfidence::default() };
     };
+    let known = |value: Option<f64>| value.filter(|_| reason.is_none());
     ThresholdedConfidence {
         threshold: Some(right.threshold).filter(|threshold| threshold.is_finite()),
-        accuracy: profile.estimates.sure.and_then(|sure| sure.accuracy()).map(|accuracy| accuracy.value),
-        estimated_minus_realised: minus_realised(profile, profile.quality.sure as f64),
+        accuracy: known(profile.estimates.sure.and_then(|sure| sure.accuracy()).map(|accuracy| accuracy.value)),
+        estimated_minus_realised: known(minus_realised(profile, profile.quality.sure as f64)),
         reference_n: Some(right.rows),
         reason,
     }
@@ -139,19 +145,19 @@ fn confidence_difference(profile: &Profile) -> ConfidenceDifference {
     let Some(right) = profile.estimates.reading.right() else {
         return ConfidenceDifference { reason, ..ConfidenceDifference::default() };
     };
-    let moment = profile.predictions.confidence.columns()[0];
-    let confidence = Some(moment.mean).filter(|mean| moment.n > 0 && mean.is_finite());
+    let known = |value: Option<f64>| value.filter(|_| reason.is_none());
+    let confidence = known(Some(profile.predictions.confidence.columns()[0].mean));
     let accuracy = |confidence| accuracy_by_difference(right.accuracy, right.confidence, confidence);
     let labelled = profile.quality.outcomes.single_rows() as f64;
     let of_labelled = accuracy(profile.quality.confidence / labelled.max(1.0)) * labelled;
     ConfidenceDifference {
         confidence,
         accuracy: confidence.map(accuracy),
-        estimated_minus_realised: minus_realised(profile, of_labelled),
+        estimated_minus_realised: known(minus_realised(profile, of_labelled)),
         reference_n: Some(right.rows),
         reference_accuracy: Some(right.accuracy),
         reference_confidence: Some(right.confidence),
-        reason: reason.or(confidence.is_none().then_some("overflow")),
+        reason,
     }
 }
 
@@ -271,6 +277,36 @@ mod tests {
         assert_eq!(why(&against(&reference().frozen(&spec(0.7)), &rows)), Some("not_comparable"));
         assert_eq!(why(&against(&reference().frozen(&spec(0.5)), &[])), Some("empty"));
         assert_eq!(why(&against(&reference().frozen(&spec(0.5)), &rows)), None);
+    }
+
+    #[test]
+    fn confidences_that_are_no_probabilities_are_compared_with_nothing() {
+        let sound = overconfident(400, 5);
+        let frozen = reference().frozen(&spec(0.5));
+        // A logit, a confidence above 1 by an ulp, and one so large that the mean overflows.
+        for p in [-3.0, 1.0 + f64::EPSILON, -1e308] {
+            let one: Vec<Row> = sound.iter().copied().chain([(p, 1), (p, 1)]).collect();
+            let logits = Reference::of(&feed(empty(), &one)).frozen(&spec(0.5));
+            let told = [against(&frozen, &one), against(&logits, &sound), against(&logits, &one)];
+            for Estimated { average_thresholded_confidence: atc, difference_of_confidence: doc, .. } in told {
+                assert_eq!((atc.reason, doc.reason), (Some("not_comparable"), Some("not_comparable")), "{p}");
+                assert_eq!((atc.accuracy, atc.estimated_minus_realised), (None, None));
+                assert_eq!((doc.accuracy, doc.estimated_minus_realised, doc.confidence), (None, None, None));
+            }
+            let profile = feed(empty().counting_in(Some(&frozen)), &one);
+            let reason = |profile: &Profile| estimated(profile).unwrap().difference_of_confidence.reason;
+            assert_eq!(reason(&profile.remainder()), reason(&profile));
+        }
+        let sums_to_less = feed_rows(&frozen, [-0.5, 0.75]);
+        assert_eq!(estimated(&sums_to_less).unwrap().difference_of_confidence.reason, None, "its confidence is one");
+    }
+
+    /// One row of any two values.
+    fn feed_rows(frozen: &Frozen, row: [f64; 2]) -> Profile {
+        let mut profile = empty().counting_in(Some(frozen));
+        let probabilities = Some(Columns::F64(ArrayView2::from_shape((1, 2), &row).unwrap()));
+        profile.update(&Rows { count: 1, probabilities, ..Rows::default() });
+        profile
     }
 
     /// As a checkpoint keeps it.

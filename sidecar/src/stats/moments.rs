@@ -71,6 +71,11 @@ impl Moment {
         self.max = self.max.max(other.max);
     }
 
+    /// Whether every finite value lies from `least` to `most`.
+    pub fn is_within(&self, least: f64, most: f64) -> bool {
+        self.min >= least && self.max <= most
+    }
+
     /// Values of any kind.
     fn rows(&self) -> u64 {
         self.n.saturating_add(self.nan).saturating_add(self.inf)
