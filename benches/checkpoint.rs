@@ -145,6 +145,7 @@ impl Stream {
             reservoir_rows: RESERVOIR,
             closed_before_ns: None,
             rows_at_stake: 0,
+            taken: None,
             marks: Vec::new(),
         };
         self.checkpoint.commit(&self.store, model, [(0, &mut self.profile)].into_iter(), self.now);

@@ -244,6 +244,7 @@ impl Tail {
 
     /// Goes on with what a dead sidecar left, as far as the settings are still the same.
     fn revive(&mut self, saved: Vec<Saved>) {
+        saved.iter().filter_map(|saved| saved.model.taken).for_each(|number| self.drop_taken(number));
         for saved in saved {
             for mark in &saved.model.marks {
                 let (id, newest) = self.marks.entry(mark.ring).or_insert_with(|| (self.next_model, mark.clone()));

@@ -148,7 +148,7 @@ def test_labels_that_come_after_a_restart_find_their_rows(watch, ring_dir, run_s
     with run_sidecar(*options, ring_dir=ring_dir, output=tmp_path) as sidecar:
         assert monitor.collect(None, labels=labels[40:], ids=ids[40:])
         last = revision(sidecar, first, 2, 100)
-        assert left(tmp_path) == []
+        sidecar.wait_until(lambda: left(tmp_path) == [], "they are in a checkpoint")
         sidecar.stop()
     assert (last["revision"], last["labels"]["waiting_rows"], last["rows"]) == (2, 0, 100)
     assert last["labels"]["accuracy"] == pytest.approx(metrics.accuracy_score(labels, proba.argmax(axis=1)))
@@ -175,17 +175,22 @@ def test_rows_whose_file_is_damaged_are_forgotten_and_counted(watch, ring_dir, r
     assert left(tmp_path) == []
 
 
-def test_rows_that_were_taken_up_before_a_kill_do_not_come_back_and_are_counted(watch, ring_dir, run_sidecar, tmp_path):
+@pytest.mark.parametrize("removed", [True, False])
+def test_rows_that_were_taken_up_before_a_kill_do_not_come_back_and_are_counted(watch, ring_dir, run_sidecar, tmp_path, removed):
     proba, labels, ids = rows_of(8, 30)
     monitor = watch("m", n_classes=CLASSES)
     with run_sidecar("--period", "24h", ring_dir=ring_dir, output=tmp_path) as sidecar:
         assert monitor.collect(proba, ids=ids)
         sidecar.wait_drained(monitor.path)
         sidecar.stop()
+    files = {path: path.read_bytes() for path in (tmp_path / "checkpoint").glob("*.waiting.*")}
     with run_sidecar("--period", "24h", ring_dir=ring_dir, output=tmp_path) as sidecar:
-        sidecar.wait_until(lambda: list((tmp_path / "checkpoint").glob("*.state.*")), "they are in a checkpoint")
-        assert left(tmp_path) == []
+        sidecar.wait_until(lambda: left(tmp_path) == [], "they are in a checkpoint")
+        assert list((tmp_path / "checkpoint").glob("*.state.*"))
         sidecar.kill()
+    if not removed:  # killed a moment earlier
+        for path, content in files.items():
+            path.write_bytes(content)
     with run_sidecar("--period", "24h", ring_dir=ring_dir, output=tmp_path) as sidecar:
         assert monitor.collect(None, labels=labels, ids=ids)
         sidecar.wait_drained(monitor.path)

@@ -95,6 +95,8 @@ pub(super) struct Commit {
     /// Head, then profiles.
     pub state: Vec<u8>,
     pub head_bytes: usize,
+    /// Not needed any more when this is written.
+    pub taken: Option<[WholeFile; 2]>,
     pub failed: Arc<AtomicBool>,
     /// Hung up when this is done: who waits for the commit may go on.
     pub lines: Vec<Sender<()>>,
@@ -300,6 +302,7 @@ impl Writer {
         }
         match self.write(&mut commit) {
             Ok(bytes) => {
+                commit.taken.iter().flatten().for_each(WholeFile::remove);
                 self.work.written.fetch_add(1, Relaxed);
                 self.work.add_bytes(bytes);
             }

@@ -34,7 +34,8 @@ impl Of<'_> {
 /// What an earlier sidecar left of one model.
 #[derive(Debug)]
 pub struct LeftRows {
-    number: u32,
+    /// Of its files.
+    pub number: u32,
     /// Of [`Of`], so that names are not kept in memory twice.
     of: u32,
     /// How many.
@@ -74,24 +75,26 @@ impl Store {
         left.of == of.checksum() && head.read().ok().flatten().is_some_and(is_its)
     }
 
-    /// The rows that were left, at most so many bytes. Nobody finds them twice.
-    pub fn take_left(&mut self, left: &LeftRows, most: u64) -> Option<Vec<u8>> {
+    /// The rows that were left, at most so many bytes. They stay until they are in a checkpoint that says so, or are removed.
+    pub fn read_left(&mut self, left: &LeftRows, most: u64) -> Option<Vec<u8>> {
         let [head, rows] = self.left_files(left.number, most);
         let held = self.held_by(&rows);
-        head.remove();
-        rows.remove();
+        if held.is_none() {
+            head.remove();
+        }
         held
     }
 
-    /// Nobody has come for them.
-    pub fn remove_left(&self, left: &LeftRows) {
-        self.left_files(left.number, 0).iter().for_each(WholeFile::remove);
+    /// Nobody has come for them, or they are elsewhere.
+    pub fn remove_left(&self, number: u32) {
+        self.left_files(number, 0).iter().for_each(WholeFile::remove);
     }
 
     /// What was taken is not what a sidecar leaves.
     pub fn refuse_left(&mut self, left: &LeftRows) {
-        let [head, _] = self.left_files(left.number, 0);
+        let [head, rows] = self.left_files(left.number, 0);
         self.refuse(&head, "rows");
+        rows.remove();
     }
 
     /// Leaves so many rows of a model to the next sidecar.
@@ -107,7 +110,7 @@ impl Store {
         written
     }
 
-    fn left_files(&self, number: u32, most: u64) -> [WholeFile; 2] {
+    pub(super) fn left_files(&self, number: u32, most: u64) -> [WholeFile; 2] {
         let file = |what: &str, magic, most| WholeFile {
             path: self.dir.join(format!("{number}.waiting.{what}")),
             magic,
@@ -120,8 +123,10 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ModelState;
     use super::*;
     use std::path::Path;
+    use std::time::Instant;
 
     const PERIOD: Duration = Duration::from_secs(1);
 
@@ -141,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_found_by_their_own_model_once() {
+    fn rows_are_found_by_their_own_model_until_they_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         ["a", "b"].into_iter().for_each(|model| leave(dir.path(), model, model.as_bytes()));
         let (mut store, _) = Store::open(dir.path()).unwrap();
@@ -149,10 +154,40 @@ mod tests {
         assert_eq!(left.iter().map(|left| left.rows).collect::<Vec<_>>(), [7, 7]);
         assert!(store.is_left_of(&left[0], &spec("a"), PERIOD) && !store.is_left_of(&left[0], &spec("b"), PERIOD));
         assert!(!store.is_left_of(&left[0], &spec("a"), 2 * PERIOD));
-        assert_eq!(store.take_left(&left[1], 1), Some(b"b".to_vec()));
-        assert_eq!(store.take_left(&left[1], 1), None);
-        store.remove_left(&left[0]);
+        assert_eq!(store.read_left(&left[1], 1), Some(b"b".to_vec()));
+        left.iter().for_each(|left| store.remove_left(left.number));
+        assert_eq!(store.read_left(&left[1], 1), None);
         assert_eq!((files(dir.path()), store.left().len()), (0, 0));
+    }
+
+    #[test]
+    fn rows_are_left_until_a_checkpoint_has_them_and_that_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        leave(dir.path(), "a", b"rows");
+        for _ in 0..2 {
+            // Killed once they are read, before anything is committed.
+            let (mut store, saved) = Store::open(dir.path()).unwrap();
+            let left = store.left();
+            assert_eq!((saved.len(), left.len()), (0, 1));
+            assert_eq!(store.read_left(&left[0], 4), Some(b"rows".to_vec()));
+            store.finish();
+        }
+        let (mut store, _) = Store::open(dir.path()).unwrap();
+        let number = store.left()[0].number;
+        let state = ModelState {
+            spec: Cow::Owned(spec("a")),
+            period: PERIOD,
+            reservoir_rows: 1,
+            closed_before_ns: None,
+            rows_at_stake: 7,
+            taken: Some(number),
+            marks: Vec::new(),
+        };
+        store.new_checkpoint().commit(&store, state, std::iter::empty(), Instant::now());
+        store.finish();
+        let (mut store, saved) = Store::open(dir.path()).unwrap();
+        assert_eq!((saved[0].model.taken, saved[0].model.rows_at_stake, store.left().len()), (Some(number), 7, 0));
+        assert_eq!(files(dir.path()), 1, "the checkpoint");
     }
 
     #[test]
@@ -166,7 +201,7 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             let (mut store, _) = Store::open(dir.path()).unwrap();
             let left = store.left();
-            assert!(left.iter().all(|left| store.take_left(left, 4).is_none()));
+            assert!(left.iter().all(|left| store.read_left(left, 4).is_none()));
             assert_eq!((store.damaged().get(reason), files(dir.path())), (Some(&1), 0), "{file}");
         }
     }
@@ -177,6 +212,6 @@ mod tests {
         leave(dir.path(), "a", b"rows");
         let (mut store, _) = Store::open(dir.path()).unwrap();
         let left = store.left();
-        assert_eq!(store.take_left(&left[0], 3), None);
+        assert_eq!(store.read_left(&left[0], 3), None);
     }
 }

@@ -11,7 +11,7 @@
 //! ```text
 //! <id>.state.0  <id>.state.1   one model: magic, checksum, what `State` holds, then the profiles
 //! <id>.<n>.rows                the sample of one of its periods
-//! <n>.waiting.head  .rows      of one model: rows that wait for labels, after an orderly stop, until its next sidecar has them
+//! <n>.waiting.head  .rows      of one model: rows that wait for labels, after an orderly stop, until its next sidecar has committed them
 //! alerts                       which rules have held of late, of all models; it stays after an orderly stop
 //! ```
 
@@ -83,6 +83,8 @@ pub struct ModelState<'a> {
     /// Not to be found here: those that wait for labels, whose labels are still to be reported, or of which it is still to be said that
     /// they are forgotten.
     pub rows_at_stake: u64,
+    /// The file of rows that an earlier sidecar left and that are among those at stake since: nobody is to take them up once more.
+    pub taken: Option<u32>,
     pub marks: Vec<Mark>,
 }
 
@@ -263,6 +265,7 @@ impl Checkpoint {
             return;
         }
         let start = thread_time();
+        let taken = model.taken.map(|number| store.left_files(number, 0));
         let anew = self.has_failed();
         if anew {
             // Commits that are still queued know the old flag, and are not written.
@@ -298,7 +301,7 @@ impl Checkpoint {
         state.extend_from_slice(&profiles);
         let turn = self.commits % 2;
         let failed = self.failed.clone();
-        store.send(Job::Commit(Commit { id: self.id, turn, anew, appends, state, head_bytes, failed, lines }));
+        store.send(Job::Commit(Commit { id: self.id, turn, anew, appends, state, head_bytes, taken, failed, lines }));
         let cost = thread_time().saturating_sub(start);
         store.work.add_tail_time(cost);
         self.due = Some(now + EVERY.max(cost * SHARE));
@@ -383,6 +386,7 @@ mod tests {
             reservoir_rows: 8,
             closed_before_ns: Some(1000),
             rows_at_stake: 3,
+            taken: None,
             marks: vec![Mark { ring: RingId { uuid: [7; 16], file: (1, 2) }, consumed, dropped: Counters::default() }],
         }
     }

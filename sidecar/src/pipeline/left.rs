@@ -12,8 +12,8 @@ impl Tail {
         let is_its = |left: &LeftRows| self.store.is_left_of(left, &model.spec, model.period);
         let Some(at) = self.left.iter().position(is_its) else { return false };
         let left = self.left.remove(at);
-        let held = self.store.take_left(&left, self.settings.limits.max_waiting_bytes.saturating_mul(LEFT));
-        let taken = held.map(|bytes| model.take_up(&bytes));
+        let held = self.store.read_left(&left, self.settings.limits.max_waiting_bytes.saturating_mul(LEFT));
+        let taken = held.map(|bytes| model.take_up(&bytes, left.number));
         match taken {
             Some(true) => info!(model = model.spec.model, rows = left.rows, "rows that waited for labels wait on"),
             Some(false) => self.store.refuse_left(&left),
@@ -25,10 +25,16 @@ impl Tail {
         true
     }
 
+    /// A dead sidecar had taken them up, and its checkpoint counts them.
+    pub(super) fn drop_taken(&mut self, number: u32) {
+        self.left.retain(|left| left.number != number);
+        self.store.remove_left(number);
+    }
+
     /// Nobody has come for them.
     pub(super) fn give_up_left(&mut self) {
         for left in std::mem::take(&mut self.left) {
-            self.store.remove_left(&left);
+            self.store.remove_left(left.number);
             self.forget_left(left.rows);
         }
     }
@@ -52,6 +58,7 @@ impl Tail {
             if !matches!(written, Some(Ok(()))) {
                 self.health.forgotten_rows = self.health.forgotten_rows.saturating_add(rows);
             }
+            model.remove_taken(&self.store);
         }
     }
 }
@@ -70,6 +77,22 @@ mod tests {
         let (mut store, _) = Store::open(dir).unwrap();
         let left = store.left();
         Tail { left, ..Tail::new(Settings::of_test(dir), crossbeam::channel::bounded(1).0, store, 0) }
+    }
+
+    #[test]
+    fn rows_that_a_checkpoint_has_are_not_taken_up_once_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(dir.path()).unwrap();
+        for model in ["a", "b"] {
+            let spec = Spec { model: model.into(), ..Spec::default() };
+            store.leave(&spec, Duration::from_secs(1), 1, b"rows").unwrap();
+        }
+        store.finish();
+        let mut tail = tail(dir.path());
+        let committed = tail.left[0].number;
+        tail.drop_taken(committed);
+        assert_eq!((tail.left.len(), tail.health.forgotten_rows), (1, 0));
+        assert!(tail.left[0].number != committed && tail.store.left().len() == 1);
     }
 
     #[test]

@@ -45,6 +45,8 @@ struct Closing {
     checkpoint: Checkpoint,
     /// Labels that come later.
     later: Later,
+    /// What an earlier sidecar left and was taken up, by number.
+    taken: Option<u32>,
     /// A period has closed: the next commit is due at once.
     uncommitted: bool,
     /// Closed, and not yet handed over.
@@ -108,6 +110,7 @@ impl Model {
                 model: id,
                 checkpoint,
                 later,
+                taken: None,
                 uncommitted: false,
                 waiting: 0,
                 spent: 0,
@@ -156,13 +159,14 @@ impl Model {
         self.closing.later.to_bytes()
     }
 
-    /// Goes on with what an earlier sidecar [`left`](Self::left), before anything else. Whether that is what it is.
-    pub fn take_up(&mut self, left: &[u8]) -> bool {
+    /// Goes on with what an earlier sidecar [`left`](Self::left) under this number, before anything else. Whether that is what it is.
+    pub fn take_up(&mut self, left: &[u8], number: u32) -> bool {
         let mut later = Later::new(&self.spec, self.waiting_bytes);
         let next = self.closing.next.as_deref().map(|next| (&next.reference, &next.frozen));
         let taken = later.take_up(left, &self.spec, next).is_some();
         if taken {
             self.closing.later = later;
+            self.closing.taken = Some(number);
             self.changed = true;
         }
         taken
@@ -293,6 +297,7 @@ impl Model {
             reservoir_rows: self.reservoir_rows,
             closed_before_ns: self.periods.closed_before_ns(),
             rows_at_stake: self.closing.later.at_stake(),
+            taken: self.closing.taken,
             marks,
         };
         self.closing.checkpoint.commit(store, state, self.periods.open_mut(), now);
@@ -322,6 +327,12 @@ impl Model {
     /// Nothing of it is to be found by the next sidecar.
     pub fn retire(&self, store: &Store) {
         self.closing.checkpoint.retire(store);
+        self.remove_taken(store);
+    }
+
+    /// What was taken up is elsewhere, or forgotten.
+    pub fn remove_taken(&self, store: &Store) {
+        self.closing.taken.into_iter().for_each(|number| store.remove_left(number));
     }
 
     /// The sample of a period is seeded by model and period: the same records give the same sample.
@@ -446,7 +457,7 @@ mod tests {
             let checkpoint = self.store.new_checkpoint();
             let period = Duration::from_secs(1);
             self.model = Model::new(0, spec(), period, 4, self.waiting_bytes, [0, NOW], checkpoint);
-            self.model.take_up(left)
+            self.model.take_up(left, 0)
         }
 
         fn feed(&mut self, rows: &Rows<'_>, now_ns: u64) {
