@@ -11,9 +11,12 @@
 //!
 //! - pixels: about 80 % of the features are 0 and the others n/255; normal: all of them are drawn from N(0, 1). The
 //!   probabilities are a softmax of normal numbers.
-//! - `Profile::update`, late: the sample of 16,384 rows is full and has seen 100 times as many, as for most of a busy minute.
-//!   Early: a new profile, whose sample takes up 16,384 of these 20,480 rows. Compared: late, every row with a label, counted in
-//!   the bins of a reference.
+//! - `Profile::update`, sample full: the sample of 16,384 rows has seen 100 times as many, as for most of a busy minute. Filling: a
+//!   new profile, whose sample takes up 16,384 of these 20,480 rows.
+//! - with labels: every row has one. A reference: rows are counted in its bins. A labelled one: its labels also say what the
+//!   probabilities mean, class by class.
+//! - with ids: rows have no label and wait for one, as many as the sidecar lets wait by default. That join: after each record comes
+//!   one of labels alone, for the rows that came 20,480 earlier. Both include `Profile::update`, sample full.
 //! - moments: of both sections. Predictions: a `Profile` fed with the probabilities alone and keeping no sample; this includes
 //!   the moments of their 10 columns. Both: the same fed with all there is. Sample: choosing rows and copying them, late.
 //! - GB/s: of probabilities and features, all of which the pass holds even where it looks at a part.
@@ -25,7 +28,8 @@ mod bench;
 mod support;
 
 use bench::Spread;
-use mlwatch::pipeline::rows_of;
+use mlwatch::period::Periods;
+use mlwatch::pipeline::{Later, Limits, rows_of};
 use mlwatch::profile::{Feature, Labels, Profile, Rows, Spec};
 use mlwatch::reference::Reference;
 use mlwatch::ring::{Budget, Consumer, Segment};
@@ -34,7 +38,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 use support::{Options, Producer, RawBatch, batch, ring_dir};
 
 const ROWS: usize = 128;
@@ -47,15 +52,29 @@ const RESERVOIR: u64 = 16_384;
 const SEEN: u64 = 100 * RESERVOIR;
 const ALL: Budget = Budget { records: u64::MAX, bytes: u64::MAX };
 
-static LABELS: [i32; ROWS] = [3; ROWS];
+/// As many for each class.
+static LABELS: [i32; ROWS] = {
+    let mut labels = [0; ROWS];
+    let mut row = 0;
+    while row < ROWS {
+        labels[row] = (row % CLASSES) as i32;
+        row += 1;
+    }
+    labels
+};
 
 /// What a pass does with each record.
 type Each = fn(&mut State, &Rows<'_>);
-const SUBJECTS: [(&str, Each); 7] = [
-    ("`Profile::update`, late", |state, rows| state.late.update(rows)),
-    ("`Profile::update`, compared", State::update_compared),
-    ("`Profile::update`, early", |state, rows| state.early.update(rows)),
-    ("moments, predictions", |state, rows| state.predictions.update(rows)),
+const SUBJECTS: [(&str, Each); 12] = [
+    ("`Profile::update`, sample full", |state, rows| state.late.update(rows)),
+    ("… with labels", |state, rows| state.late.update(&labelled(rows))),
+    ("… with a reference", |state, rows| state.compared.update(rows)),
+    ("… with labels and a reference", |state, rows| state.compared.update(&labelled(rows))),
+    ("… with labels and a labelled reference", |state, rows| state.calibrated.update(&labelled(rows))),
+    ("… with ids", |state, rows| state.waiting.wait(rows)),
+    ("… with ids, and labels that join", |state, rows| state.waiting.wait_and_join(rows)),
+    ("`Profile::update`, sample filling", |state, rows| state.early.update(rows)),
+    ("moments and predictions", |state, rows| state.predictions.update(rows)),
     ("moments", State::update_moments),
     ("predictions", |state, rows| state.predictions.update(&Rows { features: None, ..*rows })),
     ("sample", State::sample),
@@ -129,6 +148,8 @@ struct State {
     read: f32,
     late: Profile,
     compared: Profile,
+    calibrated: Profile,
+    waiting: WaitingRows,
     /// New for every pass.
     early: Profile,
     moments: [Moments; 2],
@@ -144,6 +165,8 @@ impl State {
             read: 0.0,
             late: Profile::new(spec(), RESERVOIR, 1),
             compared: Profile::new(spec(), RESERVOIR, 1),
+            calibrated: Profile::new(spec(), RESERVOIR, 1),
+            waiting: WaitingRows::new(),
             early: Profile::new(spec(), RESERVOIR, 1),
             moments: [CLASSES, FEATURES].map(Moments::new),
             predictions: Profile::new(spec(), 0, 1),
@@ -159,12 +182,25 @@ impl State {
             state.late.update(rows);
             state.sample(rows);
         });
-        let frozen = Reference::of(&self.late).frozen(&spec());
-        self.compared = Profile::new(spec(), RESERVOIR, 1).counting_in(Some(&frozen));
-        ring.pass(self, State::update_compared);
-        for reservoir in [&mut self.late.sample.reservoir, &mut self.compared.sample.reservoir, &mut self.reservoir] {
+        self.compared = self.compared_with_late();
+        ring.pass(self, |state, rows| {
+            state.compared.update(rows);
+            state.waiting.wait(rows);
+            state.late.update(&labelled(rows));
+        });
+        self.calibrated = self.compared_with_late();
+        ring.pass(self, |state, rows| state.calibrated.update(&labelled(rows)));
+        let waiting = self.waiting.profile();
+        let profiles = [&mut self.late, &mut self.compared, &mut self.calibrated, waiting];
+        let reservoirs = profiles.map(|profile| &mut profile.sample.reservoir);
+        for reservoir in reservoirs.into_iter().chain([&mut self.reservoir]) {
             reservoir.offer(SEEN as usize, &mut Vec::new());
         }
+    }
+
+    fn compared_with_late(&self) -> Profile {
+        let frozen = Reference::of(&self.late).frozen(&spec());
+        Profile::new(spec(), RESERVOIR, 1).counting_in(Some(&frozen))
     }
 
     fn read(&mut self, rows: &Rows<'_>) {
@@ -172,10 +208,6 @@ impl State {
             let Columns::F32(view) = section else { unreachable!("the ring holds f32") };
             self.read += sum(view.as_slice().expect("without gaps"));
         }
-    }
-
-    fn update_compared(&mut self, rows: &Rows<'_>) {
-        self.compared.update(&Rows { labels: Some(Labels::Classes(&LABELS)), ..*rows });
     }
 
     fn update_moments(&mut self, rows: &Rows<'_>) {
@@ -191,6 +223,66 @@ impl State {
             store.keep(&section.expect("both sections were written"), &self.kept);
         }
     }
+}
+
+fn labelled<'a>(rows: &Rows<'a>) -> Rows<'a> {
+    Rows { labels: Some(Labels::Classes(&LABELS)), ..*rows }
+}
+
+/// An open period, and its rows that wait for their labels.
+struct WaitingRows {
+    periods: Periods<Profile>,
+    later: Later,
+    spec: Arc<Spec>,
+    /// So many came.
+    record: usize,
+}
+
+impl WaitingRows {
+    const NOW_NS: u64 = 1 << 60;
+
+    fn new() -> WaitingRows {
+        WaitingRows {
+            periods: Periods::new(Duration::from_secs(60), 0, WaitingRows::NOW_NS),
+            later: Later::new(&spec(), Limits::default().max_waiting_bytes),
+            spec: spec(),
+            record: 0,
+        }
+    }
+
+    fn profile(&mut self) -> &mut Profile {
+        self.open().1
+    }
+
+    /// The period's start, and what it collects.
+    fn open(&mut self) -> (u64, &mut Profile) {
+        let new = |_| Profile::new(spec(), RESERVOIR, 1);
+        let (start_ns, profile, _) =
+            self.periods.route(WaitingRows::NOW_NS, WaitingRows::NOW_NS, new, |_, _| unreachable!("time stands still"));
+        (start_ns, profile)
+    }
+
+    fn wait(&mut self, rows: &Rows<'_>) {
+        let rows = Rows { ids: Some(ids_of(self.record)), ..*rows };
+        self.record += 1;
+        let (start_ns, profile) = self.open();
+        profile.update(&rows);
+        self.later.wait(&rows, &self.spec, start_ns, WaitingRows::NOW_NS);
+    }
+
+    fn wait_and_join(&mut self, rows: &Rows<'_>) {
+        self.wait(rows);
+        let ids = ids_of(self.record - 1 - RECORDS);
+        let labels = labelled(&Rows { count: ROWS, ids: Some(ids), ..Rows::default() });
+        let unjoined = self.later.join(&labels, WaitingRows::NOW_NS, &mut self.periods);
+        assert_eq!(unjoined.rows(), 0, "every label found its row");
+    }
+}
+
+/// Of a record's rows. They come again after 20 passes, when none of those that had them waits.
+fn ids_of(record: usize) -> &'static [u64] {
+    static IDS: LazyLock<Vec<u64>> = LazyLock::new(|| (0..20 * (RECORDS * ROWS) as u64).collect());
+    &IDS[record % (20 * RECORDS) * ROWS..][..ROWS]
 }
 
 /// In lanes, or the compiler would keep to the order of a single chain of additions.

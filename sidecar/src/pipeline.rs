@@ -19,6 +19,7 @@ mod waiting;
 
 pub use histograms::HistogramSettings;
 pub use intake::{Wanted, rows_of, spec_of};
+pub use later::{Later, Revision};
 pub use limits::Limits;
 
 use crate::alert::AlertSettings;
@@ -36,7 +37,6 @@ use closing::{Closed, ToClose};
 use crossbeam::channel::Sender;
 use intake::Intake;
 use judge::Judge;
-use later::Revision;
 use limits::Asked;
 use model::{MOST_WAITING, Model};
 use naps::Naps;

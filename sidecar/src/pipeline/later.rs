@@ -48,6 +48,7 @@ struct Kept {
 
 /// A closed period once more.
 pub struct Revision {
+    /// Which.
     pub period: Period,
     /// What labels can change.
     pub remainder: Profile,
