@@ -104,6 +104,7 @@ impl<'a> Rows<'a> {
 /// if a producer has changed the row since it was classified, as 0. Returns how precise they are.
 #[expect(clippy::manual_clamp, reason = "clamp would keep NaN")]
 pub(super) fn read_unit_row<T: Scalar>(row: ArrayView1<'_, T>, into: &mut Vec<f64>) -> f64 {
+    let row = row.as_slice().expect("ring views are row-major without gaps");
     into.clear();
     into.extend(row.iter().map(|p| p.widen().max(0.0).min(1.0)));
     T::EPSILON

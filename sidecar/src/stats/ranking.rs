@@ -46,9 +46,9 @@ pub(super) struct Bin {
     pub(super) positives: u64,
 }
 
-/// The bin of a score in [0, 1].
+/// The bin of a score in [0, 1]. By way of u32: to come from f64 to u64 takes twice the instructions.
 pub(super) fn score_bin(score: f64) -> usize {
-    ((score * SCORE_BINS as f64) as usize).min(SCORE_BINS - 1)
+    ((score * SCORE_BINS as f64) as u32 as usize).min(SCORE_BINS - 1)
 }
 
 impl Ranking {
