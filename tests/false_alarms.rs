@@ -7,7 +7,7 @@ use mlwatch::alert::{AlertSettings, Alerts};
 use mlwatch::period::Period;
 use mlwatch::profile::{Feature, Profile, Rows, Spec};
 use mlwatch::reference::Reference;
-use mlwatch::report::{Alert, AlertState, DriftSettings, Report, Verdict};
+use mlwatch::report::{Alert, AlertState, DriftSettings, OrderedSample, Report, Verdict};
 use mlwatch::stats::Columns;
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -74,8 +74,9 @@ impl World {
         feed(&mut profile, rows, &mut self.random, shift);
         self.period += 1;
         let period = Period { start_ns: self.period, end_ns: self.period + 1, partial: false };
-        let report = Report::of(period, &profile, [""; 5]);
-        let mut report = report.against(&profile, &self.reference, &DriftSettings::default());
+        let sample = OrderedSample::of(&profile, Some(&self.reference));
+        let report = Report::of_ordered(period, &sample, [""; 5]);
+        let mut report = report.against(&sample, &DriftSettings::default());
         self.alerts.judge(&mut report, 0, Some(&self.reference), false);
         report
     }

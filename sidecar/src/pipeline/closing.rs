@@ -7,7 +7,7 @@ use crate::health::Health;
 use crate::period::Period;
 use crate::profile::Profile;
 use crate::reference::Reference;
-use crate::report::{DriftSettings, Report, Versions};
+use crate::report::{DriftSettings, OrderedSample, Report, Versions};
 use crate::ring::wire;
 use crate::sink::{HealthFile, Sinks};
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -65,11 +65,10 @@ fn close_all(
                 if let Some(receipt) = &receipt {
                     receipt.wait_until_committed();
                 }
-                let mut report = Report::of(period, &profile, wire::DROP_REASON_NAMES);
-                if let Some(reference) = &reference {
-                    report = report.against(&profile, reference, drift);
-                }
-                versions.compare(&mut report, period, &profile, drift);
+                let sample = OrderedSample::of(&profile, reference.as_deref());
+                let report = Report::of_ordered(period, &sample, wire::DROP_REASON_NAMES);
+                let mut report = report.against(&sample, drift);
+                versions.compare(&mut report, period, &sample, drift);
                 judge.judge(&mut report, profile.spec.columns_id(), reference.as_deref(), again);
                 sinks.send(report, receipt);
             }

@@ -6,7 +6,7 @@ use crate::checkpoint::{Checkpoint, Mark, ModelState, Saved, Store};
 use crate::period::{Period, Periods, Timing, believed};
 use crate::profile::{Frozen, Losses, Profile, Rows, Size, Spec};
 use crate::reference::{Library, Reference};
-use crate::report::Report;
+use crate::report::{OrderedSample, Report};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -192,7 +192,8 @@ impl Model {
 
     /// What one of its reports takes at most while it is made.
     pub fn working_bytes(&self) -> u64 {
-        Profile::working_bytes(self.reservoir_rows, self.value_bytes)
+        let rows = Profile::working_bytes(self.reservoir_rows, self.value_bytes);
+        rows.saturating_add(OrderedSample::bytes(self.size))
     }
 
     pub fn feed(&mut self, instance: &str, ts_ns: u64, rows: &Rows<'_>, now_ns: u64, out: &mut Outlet) {

@@ -1,9 +1,10 @@
 //! Versions of one model side by side: what they answered in the same period, without any reference.
 
-use super::Report;
 use super::drift::{DriftSettings, Measure, Verdict, class_mix};
+use super::ordered::has_classes;
+use super::{OrderedSample, Report};
 use crate::period::Period;
-use crate::profile::{Answered, Profile, SampledAnswers, Spec};
+use crate::profile::{Answered, SampledAnswers, Spec};
 use crate::stats::{Difference, Proportion, Steps, benjamini_hochberg, kolmogorov_p};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -97,26 +98,32 @@ impl Sampled {
 
 impl Versions {
     /// Adds to `report` how its version compares with the others whose report of the same period came before.
-    pub fn compare(&mut self, report: &mut Report, period: Period, profile: &Profile, settings: &DriftSettings) {
+    pub fn compare(
+        &mut self,
+        report: &mut Report,
+        period: Period,
+        sample: &OrderedSample<'_>,
+        settings: &DriftSettings,
+    ) {
+        let profile = sample.profile;
         let spec = &profile.spec;
-        if spec.regression || spec.classes.is_empty() || spec.classes.len() > MOST_CLASSES || profile.rows == 0 {
+        if !has_classes(spec) || spec.classes.len() > MOST_CLASSES || profile.rows == 0 {
             return;
         }
-        let SampledAnswers { confidence, margin, entropy } = profile.sampled_answers();
-        let mut answers = [confidence, margin, entropy];
-        answers.iter_mut().for_each(|values| values.sort_unstable_by(f64::total_cmp));
+        let SampledAnswers { confidence, margin, entropy } = &sample.answers;
+        let answers = [confidence, margin, entropy];
         let outcomes = &profile.quality.outcomes;
         let this = Digest {
             period,
             spec: spec.clone(),
             rows: profile.rows,
             class_counts: profile.predictions.class_counts.clone(),
-            answers: answers.each_ref().map(|values| Sampled::of(values)),
+            answers: answers.map(|values| Sampled::of(values)),
             right: (outcomes.correct(), outcomes.single_rows()),
             answered: profile.answered.clone(),
         };
         let others = self.0.iter().filter(|other| other.is_another_version_of(&this));
-        report.canary = others.take(MOST_COMPARED).map(|other| this.against(other, &answers, settings)).collect();
+        report.canary = others.take(MOST_COMPARED).map(|other| this.against(other, answers, settings)).collect();
         self.0.push_front(this);
         self.0.truncate(MOST_REMEMBERED);
     }
@@ -129,9 +136,9 @@ impl Digest {
             && (self.period.start_ns, self.period.end_ns) == (this.period.start_ns, this.period.end_ns)
     }
 
-    fn against(&self, other: &Digest, answers: &[Vec<f64>; 3], settings: &DriftSettings) -> Canary {
+    fn against(&self, other: &Digest, answers: [&Vec<f64>; 3], settings: &DriftSettings) -> Canary {
         let mut class_mix = class_mix(&self.spec.classes, &self.class_counts, &other.spec.classes, &other.class_counts);
-        let mut distances: [Measure; 3] = std::array::from_fn(|i| ks(&other.answers[i], &answers[i]));
+        let mut distances: [Measure; 3] = std::array::from_fn(|i| ks(&other.answers[i], answers[i]));
         let p: Vec<f64> = distances.iter().filter_map(|measure| measure.p).collect();
         let tested = distances.iter_mut().filter(|measure| measure.p.is_some());
         tested.zip(benjamini_hochberg(&p)).for_each(|(measure, q)| measure.q = Some(q));
@@ -229,7 +236,7 @@ fn ks(other: &Sampled, ascending: &[f64]) -> Measure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{Labels, Rows};
+    use crate::profile::{Labels, Profile, Rows};
     use crate::stats::Columns;
     use ndarray::ArrayView2;
     use std::ops::Range;
@@ -280,7 +287,7 @@ mod tests {
         let mut last = Vec::new();
         for profile in profiles {
             let mut report = Report::of(PERIOD, profile, [""; 5]);
-            versions.compare(&mut report, PERIOD, profile, &DriftSettings::default());
+            versions.compare(&mut report, PERIOD, &OrderedSample::of(profile, None), &DriftSettings::default());
             last = report.canary;
         }
         last
@@ -328,10 +335,10 @@ mod tests {
         let (a, b) = (profile("1", ["no", "yes"], 0, 9), profile("2", ["no", "yes"], 0, 9));
         let mut versions = Versions::default();
         let mut report = Report::of(PERIOD, &a, [""; 5]);
-        versions.compare(&mut report, PERIOD, &a, &DriftSettings::default());
+        versions.compare(&mut report, PERIOD, &OrderedSample::of(&a, None), &DriftSettings::default());
         let next = Period { start_ns: 1, end_ns: 2, partial: false };
         let mut report = Report::of(next, &b, [""; 5]);
-        versions.compare(&mut report, next, &b, &DriftSettings::default());
+        versions.compare(&mut report, next, &OrderedSample::of(&b, None), &DriftSettings::default());
         assert!(report.canary.is_empty());
         assert!(compared(&[a]).is_empty(), "itself");
     }

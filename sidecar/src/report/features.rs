@@ -1,8 +1,8 @@
 //! What a model was fed.
 
 use super::histograms::{Counted, of_features};
-use super::{Summary, frequency};
-use crate::profile::{Block, Feature, Profile};
+use super::{OrderedSample, Summary, frequency};
+use crate::profile::{Block, Feature};
 use crate::stats::{Categories, Frequent};
 use serde::Serialize;
 
@@ -53,20 +53,21 @@ pub struct TopValue {
     pub frequency: Option<f64>,
 }
 
-pub(super) fn features(profile: &Profile) -> Vec<FeatureReport> {
+pub(super) fn features(sample: &OrderedSample<'_>) -> Vec<FeatureReport> {
+    let profile = sample.profile;
     let moments = profile.features.moments.columns();
     let mut counted = of_features(profile, &moments);
     let columns = profile.spec.features.iter().zip(moments).zip(&profile.features.categories);
     columns
-        .zip(profile.sample.features.quantiles())
+        .zip(&sample.features)
         .enumerate()
-        .map(|(j, (((feature, moment), categories), quantiles))| FeatureReport {
+        .map(|(j, (((feature, moment), categories), sampled))| FeatureReport {
             name: feature.name.clone(),
             kind: kind(feature, j, &profile.spec.embeddings),
             missing: moment.nan,
             inf: moment.inf,
             zero: moment.zero,
-            summary: Summary::with(&moment, quantiles),
+            summary: Summary::with(&moment, sampled.count, sampled.quantiles),
             codes: categories.as_ref().map(|categories| codes(categories, moment.n)),
             counted: counted[j].take(),
         })

@@ -12,6 +12,7 @@ mod features;
 mod histograms;
 mod labels;
 mod losses;
+mod ordered;
 mod predictions;
 mod scores;
 mod segments;
@@ -26,6 +27,7 @@ pub use features::{Codes, FeatureReport, TopValue, ValueCount};
 pub use histograms::{AllRows, Buckets, Counted, SideBuckets};
 pub use labels::{ClassQuality, ClassReasons, LabelReasons, Labels, Mean};
 pub use losses::Losses;
+pub use ordered::OrderedSample;
 pub use predictions::{ClassReport, FirstInvalid, Named, Predictions};
 pub use scores::{OutputErrors, Scores};
 pub use segments::{Confidence, SegmentReport};
@@ -33,9 +35,9 @@ pub use summary::Summary;
 
 use crate::period::{Period, utc};
 use crate::profile::{DROP_REASONS, MOST_INSTANCES, Profile, Spec};
-use crate::reference::Reference;
 use crate::stats::{MOST_CATEGORIES, MOST_CONFUSED, Proportion};
 use features::TOP;
+use ordered::has_classes;
 use predictions::FIRST_INVALID_BYTES;
 use serde::Serialize;
 
@@ -84,17 +86,22 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads everything out of a closed profile. Sorts the sample for its quantiles, so it takes its time: not for the tail's thread.
+    /// Reads everything out of a closed profile with which nothing is compared.
     pub fn of(period: Period, profile: &Profile, drop_reasons: DropReasons) -> Report {
+        Report::of_ordered(period, &OrderedSample::of(profile, None), drop_reasons)
+    }
+
+    /// The same of one whose sample is in order.
+    pub fn of_ordered(period: Period, sample: &OrderedSample<'_>, drop_reasons: DropReasons) -> Report {
+        let profile = sample.profile;
         let spec = &profile.spec;
-        let has_predictions = !spec.classes.is_empty();
         Report {
             instances: profile.instances.iter().cloned().collect(),
             more_instances: profile.more_instances,
             sampled_rows: profile.sample.len(),
-            predictions: (has_predictions && !spec.regression).then(|| predictions::predictions(profile)),
-            outputs: (has_predictions && spec.regression).then(|| predictions::outputs(profile)),
-            features: features::features(profile),
+            predictions: has_classes(spec).then(|| predictions::predictions(sample)),
+            outputs: (spec.regression && !spec.classes.is_empty()).then(|| predictions::outputs(sample)),
+            features: features::features(sample),
             embeddings: embeddings::embeddings(profile),
             ..Report::revised(period, profile, 0, drop_reasons)
         }
@@ -135,9 +142,9 @@ impl Report {
         }
     }
 
-    /// The same, compared with the reference in whose bins the profile was counted.
-    pub fn against(self, profile: &Profile, reference: &Reference, settings: &DriftSettings) -> Report {
-        Report { drift: Some(drift::drift(profile, reference, settings)), ..self }
+    /// The same, compared with the reference in whose bins the profile was counted, if there is one.
+    pub fn against(self, sample: &OrderedSample<'_>, settings: &DriftSettings) -> Report {
+        Report { drift: drift::drift(sample, settings), ..self }
     }
 }
 
@@ -235,6 +242,7 @@ fn frequency(part: u64, whole: u64) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::profile::{Block, Feature, Rows, SegmentBy, Segmentation};
+    use crate::reference::Reference;
     use crate::stats::Columns;
     use ndarray::ArrayView2;
     use std::sync::Arc;
@@ -260,11 +268,9 @@ mod tests {
             let reference = Reference::of(&feed(Profile::new(spec.clone(), 100, 1)));
             let profile = feed(Profile::new(spec.clone(), 100, 1).counting_in(Some(&reference.frozen(&spec))));
             let period = Period { start_ns: 0, end_ns: 1, partial: false };
-            let report = Report::of(period, &profile, [""; DROP_REASONS]).against(
-                &profile,
-                &reference,
-                &DriftSettings::default(),
-            );
+            let sample = OrderedSample::of(&profile, Some(&reference));
+            let report = Report::of_ordered(period, &sample, [""; DROP_REASONS]);
+            let report = report.against(&sample, &DriftSettings::default());
             assert_eq!(report.labels.confusion.is_some(), classes <= MOST_CONFUSED);
             assert_eq!(report.labels.classes.len(), classes);
             assert!(heap(&report) <= report.bytes(), "{classes}: {} > {}", heap(&report), report.bytes());

@@ -1,10 +1,10 @@
 //! What a model answered.
 
 use super::histograms::{Counted, of_predictions};
-use super::{MAX_NAME, Summary, frequency, spread};
+use super::{MAX_NAME, OrderedSample, Summary, frequency, spread};
 use crate::period::utc;
-use crate::profile::{Fault, Invalid, Occurrence, Profile, SampledAnswers};
-use crate::stats::{Moment, Proportion};
+use crate::profile::{Fault, Invalid, Occurrence};
+use crate::stats::{Moment, Moments, Proportion};
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
@@ -63,21 +63,20 @@ pub struct Named {
     pub counted: Option<Box<Counted>>,
 }
 
-pub(super) fn predictions(profile: &Profile) -> Predictions {
+pub(super) fn predictions(sample: &OrderedSample<'_>) -> Predictions {
+    let OrderedSample { profile, answers, probabilities: sampled, .. } = sample;
     let invalid = &profile.predictions.invalid;
-    let SampledAnswers { confidence, margin, entropy } = profile.sampled_answers();
     let classified: u64 = profile.predictions.class_counts.iter().sum();
     let low_confidence_rows = profile.predictions.low_confidence_rows;
     let [low_confidence_share, low_confidence_share_low, low_confidence_share_high] =
         spread(Proportion::of(low_confidence_rows, classified));
-    let quantiles = profile.sample.probabilities.quantiles();
     let moments = profile.predictions.probabilities.columns();
     let mut counted = of_predictions(profile, &moments);
     let class = |(k, (name, moment)): (usize, (&String, Moment))| ClassReport {
         name: name.clone(),
         count: profile.predictions.class_counts[k],
         frequency: frequency(profile.predictions.class_counts[k], classified),
-        probability: Summary::with(&moment, quantiles[k]),
+        probability: Summary::with(&moment, sampled[k].count, sampled[k].quantiles),
         counted: counted[k].take(),
     };
     Predictions {
@@ -88,9 +87,9 @@ pub(super) fn predictions(profile: &Profile) -> Predictions {
         out_of_range_rows: invalid.out_of_range.rows,
         not_normalised_rows: invalid.not_normalised.rows,
         tie_rows: profile.predictions.tie_rows,
-        confidence: Summary::of(&profile.predictions.confidence.columns()[0], confidence),
-        margin: Summary::of(&profile.predictions.margin.columns()[0], margin),
-        entropy: Summary::of(&profile.predictions.entropy.columns()[0], entropy),
+        confidence: of_rows(&profile.predictions.confidence, &answers.confidence),
+        margin: of_rows(&profile.predictions.margin, &answers.margin),
+        entropy: of_rows(&profile.predictions.entropy, &answers.entropy),
         low_confidence_rows,
         low_confidence_share,
         low_confidence_share_low,
@@ -99,6 +98,10 @@ pub(super) fn predictions(profile: &Profile) -> Predictions {
         first_invalid: first_invalid(invalid),
         classes: profile.spec.classes.iter().zip(moments).enumerate().map(class).collect(),
     }
+}
+
+fn of_rows(moments: &Moments, sample: &[f64]) -> Summary {
+    Summary::of_ascending(&moments.columns()[0], sample)
 }
 
 fn first_invalid(invalid: &Invalid) -> Vec<FirstInvalid> {
@@ -112,14 +115,15 @@ fn first_invalid(invalid: &Invalid) -> Vec<FirstInvalid> {
 /// What the first rows of each kind of invalid ones take.
 pub(super) const FIRST_INVALID_BYTES: u64 = 4 * (size_of::<FirstInvalid>() + MAX_NAME) as u64;
 
-pub(super) fn outputs(profile: &Profile) -> Vec<Named> {
+pub(super) fn outputs(sample: &OrderedSample<'_>) -> Vec<Named> {
+    let profile = sample.profile;
     let moments = profile.predictions.probabilities.columns();
     let counted = of_predictions(profile, &moments);
-    let columns = profile.spec.classes.iter().zip(moments).zip(profile.sample.probabilities.quantiles()).zip(counted);
+    let columns = profile.spec.classes.iter().zip(moments).zip(&sample.probabilities).zip(counted);
     columns
-        .map(|(((name, moment), quantiles), counted)| Named {
+        .map(|(((name, moment), sampled), counted)| Named {
             name: name.clone(),
-            summary: Summary::with(&moment, quantiles),
+            summary: Summary::with(&moment, sampled.count, sampled.quantiles),
             counted,
         })
         .collect()
@@ -128,7 +132,7 @@ pub(super) fn outputs(profile: &Profile) -> Vec<Named> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{Record, Rows, Spec};
+    use crate::profile::{Profile, Record, Rows, Spec};
     use crate::stats::Columns;
     use ndarray::ArrayView2;
     use serde_json::json;
@@ -140,7 +144,7 @@ mod tests {
         let probabilities = Some(Columns::F64(ArrayView2::from_shape((values.len() / 2, 2), values).unwrap()));
         let record = Some(Record { instance: "i", sequence: 9, ts_ns: 1_700_000_000_123_456_789, first_row: 0 });
         profile.update(&Rows { count: values.len() / 2, probabilities, record, ..Rows::default() });
-        serde_json::to_value(predictions(&profile)).unwrap()
+        serde_json::to_value(predictions(&OrderedSample::of(&profile, None))).unwrap()
     }
 
     #[test]

@@ -31,11 +31,16 @@ impl Summary {
     /// `sample` holds the finite values of the kept rows, in any order.
     pub(super) fn of(moment: &Moment, mut sample: Vec<f64>) -> Summary {
         let q = Quantiles::of(&mut sample);
-        Summary::with(moment, (sample.len() as u64, q))
+        Summary::with(moment, sample.len() as u64, q)
+    }
+
+    /// The same of values that ascend.
+    pub(super) fn of_ascending(moment: &Moment, sample: &[f64]) -> Summary {
+        Summary::with(moment, sample.len() as u64, Quantiles::of_ascending(sample))
     }
 
     /// The kept rows have `sampled` finite values with the quantiles `q`.
-    pub(super) fn with(moment: &Moment, (sampled, q): (u64, Option<Quantiles>)) -> Summary {
+    pub(super) fn with(moment: &Moment, sampled: u64, q: Option<Quantiles>) -> Summary {
         let any = moment.n > 0;
         let std = moment.std();
         let range = moment.max - moment.min;

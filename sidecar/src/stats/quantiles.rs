@@ -21,6 +21,11 @@ impl Quantiles {
     /// Of finite values in any order; `None` of none. Sorts in place.
     pub fn of(values: &mut [f64]) -> Option<Quantiles> {
         values.sort_unstable_by(f64::total_cmp);
+        Quantiles::of_ascending(values)
+    }
+
+    /// Of finite values that ascend; `None` of none.
+    pub fn of_ascending(values: &[f64]) -> Option<Quantiles> {
         Quantiles::by_rank(values.len(), |rank| values[rank])
     }
 

@@ -1,7 +1,7 @@
 //! The rows that a [`Reservoir`](super::Reservoir) keeps.
 
 use super::order::{Ordered, for_each_column};
-use super::{Columns, Quantiles, Scalar, packed, with_view};
+use super::{Columns, Scalar, packed, with_view};
 use ndarray::ArrayView2;
 
 /// The kept rows of one section: f32 as long as that loses nothing.
@@ -66,6 +66,11 @@ impl RowStore {
                 Values::F64(values) => slot_of(values, f64::NAN, at, self.columns).fill(f64::NAN),
             }
         }
+    }
+
+    /// Values in a row.
+    pub fn columns(&self) -> usize {
+        self.columns
     }
 
     /// Rows there is memory for: every slot kept so far is below.
@@ -147,13 +152,6 @@ impl RowStore {
             Values::F32(values) => for_each_column(values, self.columns, each),
             Values::F64(values) => for_each_column(values, self.columns, each),
         }
-    }
-
-    /// Of every column: how many finite values it has, and their quantiles.
-    pub fn quantiles(&self) -> Vec<(u64, Option<Quantiles>)> {
-        let mut quantiles = Vec::with_capacity(self.columns);
-        self.for_each_column(|_, column| quantiles.push((column.count() as u64, column.quantiles())));
-        quantiles
     }
 
     /// Calls `each` with every kept row.

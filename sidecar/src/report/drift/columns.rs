@@ -1,58 +1,57 @@
 //! The distance of each column from its reference, by every measure.
 
 use super::{ColumnDrift, ColumnKind, Measure};
-use crate::profile::Profile;
 use crate::reference::{Column, Numerical, Reference};
+use crate::report::OrderedSample;
+use crate::report::ordered::has_classes;
 use crate::stats::{Categories, Contingency, Moment, kolmogorov_p, normal_p, spread, two_proportion_z};
 use std::f64::consts::FRAC_2_PI;
 
 /// Of every column of the profile, yet without q and verdicts.
-pub(super) fn columns(profile: &Profile, reference: &Reference) -> Vec<ColumnDrift> {
+pub(super) fn columns(sample: &OrderedSample<'_>, reference: &Reference) -> Vec<ColumnDrift> {
+    let OrderedSample { profile, answers, .. } = sample;
     let Some(bins) = profile.bins.as_ref().filter(|_| reference.froze(profile)) else { return Vec::new() };
     let spec = &profile.spec;
     let mut columns = Vec::new();
-    if !spec.regression && !spec.classes.is_empty() {
+    if has_classes(spec) {
         let predicted: Vec<u64> = profile.predictions.class_counts.clone();
         columns.push(classes(ColumnKind::PredictedClass, &spec.classes, &predicted, &reference.predicted));
         let actual: Vec<u64> = profile.quality.outcomes.classes().map(|class| class.support).collect();
         columns.push(classes(ColumnKind::ActualClass, &spec.classes, &actual, &reference.actual));
-        let (answers, predictions) = (profile.sampled_answers(), &profile.predictions);
+        let predictions = &profile.predictions;
         let (confidence, margin, entropy) = (&reference.confidence, &reference.margin, &reference.entropy);
         let rows = [
-            (ColumnKind::Confidence, confidence, &predictions.confidence, &bins.confidence, answers.confidence),
-            (ColumnKind::Margin, margin, &predictions.margin, &bins.margin, answers.margin),
-            (ColumnKind::Entropy, entropy, &predictions.entropy, &bins.entropy, answers.entropy),
+            (ColumnKind::Confidence, confidence, &predictions.confidence, &bins.confidence, &answers.confidence),
+            (ColumnKind::Margin, margin, &predictions.margin, &bins.margin, &answers.margin),
+            (ColumnKind::Entropy, entropy, &predictions.entropy, &bins.entropy, &answers.entropy),
         ];
-        for (of, column, moments, counts, sample) in rows {
+        for (of, column, moments, counts, ascending) in rows {
             let moment = moments.columns()[0];
             let above = |edges| counts.above(0, edges);
-            columns.push(numerical(of, "", column.as_ref(), &moment, above, || ascending(sample)));
+            let measured = column.as_ref().and_then(of_measured);
+            let distances = measured.map_or_else(Distances::unknown, |measured| measured.distances(ascending));
+            columns.push(numerical(of, "", column.as_ref(), &moment, above, distances));
         }
     }
     let of = if spec.regression { ColumnKind::Output } else { ColumnKind::Probability };
     let moments = profile.predictions.probabilities.columns();
-    profile.sample.probabilities.for_each_column(|k, sample| {
+    for (k, sampled) in sample.probabilities.iter().enumerate() {
         let (name, above) = (&spec.classes[k], |edges| bins.probabilities.above(k, edges));
-        columns.push(numerical(of, name, reference.probability(name), &moments[k], above, || sample.ascending()));
-    });
+        columns.push(numerical(of, name, reference.probability(name), &moments[k], above, sampled.distances));
+    }
     let moments = profile.features.moments.columns();
-    profile.sample.features.for_each_column(|j, sample| {
+    for (j, sampled) in sample.features.iter().enumerate() {
         let (feature, moment) = (&spec.features[j], &moments[j]);
         let column = reference.feature(&feature.name, feature.categorical);
         columns.push(match &profile.features.categories[j] {
             Some(categories) => categorical(&feature.name, column, moment, categories),
             None => {
                 let above = |edges| bins.features.above(j, edges);
-                numerical(ColumnKind::Feature, &feature.name, column, moment, above, || sample.ascending())
+                numerical(ColumnKind::Feature, &feature.name, column, moment, above, sampled.distances)
             }
         });
-    });
+    }
     columns
-}
-
-fn ascending(mut values: Vec<f64>) -> Vec<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    values
 }
 
 /// A column of which nothing is known yet, for `reason`.
@@ -118,7 +117,7 @@ fn numerical(
     column: Option<&Column>,
     moment: &Moment,
     above: impl Fn(usize) -> Vec<u64>,
-    ascending: impl FnOnce() -> Vec<f64>,
+    distances: Distances,
 ) -> ColumnDrift {
     let Some((column, reference)) = column.and_then(|column| Some((column, column.as_numerical()?))) else {
         return nothing(of, name, "no_reference");
@@ -130,7 +129,7 @@ fn numerical(
     let counts = between(in_bins, &above(reference.edges.len()));
     let out_of_range = counts[0] + counts[counts.len() - 1];
     let hash = hash(reference.edges.iter());
-    let (ks, w1) = distances(reference, &column.moment, &ascending());
+    let Distances { ks, w1 } = distances;
     ColumnDrift { ks, w1, missing: missing(column, moment), out_of_range: Some(out_of_range), ..nothing(of, name, "") }
         .with_counts(&inner(&reference.counts), &inner(&counts), hash)
 }
@@ -153,22 +152,49 @@ fn inner(counts: &[u64]) -> Vec<u64> {
     inner
 }
 
-/// `sample` ascends.
-fn distances(reference: &Numerical, moment: &Moment, sample: &[f64]) -> (Measure, Measure) {
-    let Some(distance) = reference.steps.distance(sample) else {
-        return (Measure::undefined("not_sampled"), Measure::undefined("not_sampled"));
-    };
-    let (n, m) = (sample.len() as f64, reference.counts.iter().sum::<u64>() as f64);
-    let ks = Measure { p: Some(kolmogorov_p(distance.ks, n, m)), ..Measure::of(distance.ks) };
-    let deviation = moment.std().filter(|std| std.is_finite() && *std > 0.0);
-    let w1 = deviation.map_or(Measure::undefined("constant_reference"), |deviation| {
-        // Of whichever is wider: an outlier that strays by chance widens its own side.
-        let spread = reference.steps.spread().max(spread(sample.iter().map(|x| (*x, 1.0 / n))));
-        let scale = spread * (1.0 / n + 1.0 / m).sqrt();
-        let z = (distance.w1 - FRAC_2_PI.sqrt() * scale) / ((1.0 - FRAC_2_PI).sqrt() * scale);
-        Measure { z: Some(z).filter(|z| z.is_finite()), ..Measure::of(distance.w1 / deviation) }
-    });
-    (ks, w1)
+/// Of a column's sample from the reference's.
+#[derive(Clone, Copy, Debug)]
+pub struct Distances {
+    ks: Measure,
+    w1: Measure,
+}
+
+/// A column of a reference that holds numbers.
+pub struct Measured<'a> {
+    numerical: &'a Numerical,
+    moment: &'a Moment,
+}
+
+/// What distances from the column are measured by, if it has any numbers.
+pub fn of_measured(column: &Column) -> Option<Measured<'_>> {
+    let numerical = column.as_numerical().filter(|numerical| !numerical.edges.is_empty())?;
+    Some(Measured { numerical, moment: &column.moment })
+}
+
+impl Distances {
+    /// Of one of which nothing is known.
+    pub fn unknown() -> Distances {
+        Distances { ks: Measure::undefined("not_sampled"), w1: Measure::undefined("not_sampled") }
+    }
+}
+
+impl Measured<'_> {
+    /// `sample` ascends.
+    pub fn distances(&self, sample: &[f64]) -> Distances {
+        let Measured { numerical: reference, moment } = self;
+        let Some(distance) = reference.steps.distance(sample) else { return Distances::unknown() };
+        let (n, m) = (sample.len() as f64, reference.counts.iter().sum::<u64>() as f64);
+        let ks = Measure { p: Some(kolmogorov_p(distance.ks, n, m)), ..Measure::of(distance.ks) };
+        let deviation = moment.std().filter(|std| std.is_finite() && *std > 0.0);
+        let w1 = deviation.map_or(Measure::undefined("constant_reference"), |deviation| {
+            // Of whichever is wider: an outlier that strays by chance widens its own side.
+            let spread = reference.steps.spread().max(spread(sample.iter().map(|x| (*x, 1.0 / n))));
+            let scale = spread * (1.0 / n + 1.0 / m).sqrt();
+            let z = (distance.w1 - FRAC_2_PI.sqrt() * scale) / ((1.0 - FRAC_2_PI).sqrt() * scale);
+            Measure { z: Some(z).filter(|z| z.is_finite()), ..Measure::of(distance.w1 / deviation) }
+        });
+        Distances { ks, w1 }
+    }
 }
 
 /// Values that the reference does not know share a bin.

@@ -4,12 +4,11 @@ mod columns;
 mod embeddings;
 mod measure;
 
-pub(super) use columns::class_mix;
+pub(super) use columns::{Distances, class_mix, of_measured};
 pub use embeddings::EmbeddingDrift;
 pub use measure::{DriftSettings, Levels, Measure, Verdict};
 
-use crate::profile::Profile;
-use crate::reference::Reference;
+use super::OrderedSample;
 use crate::stats::benjamini_hochberg;
 use serde::Serialize;
 
@@ -84,9 +83,10 @@ impl ColumnKind {
     }
 }
 
-/// Of a period whose rows were counted in the reference's bins.
-pub(super) fn drift(profile: &Profile, reference: &Reference, settings: &DriftSettings) -> Drift {
-    let mut columns = columns::columns(profile, reference);
+/// Of a period whose rows were counted in a reference's bins.
+pub(super) fn drift(sample: &OrderedSample<'_>, settings: &DriftSettings) -> Option<Drift> {
+    let reference = sample.reference?;
+    let mut columns = columns::columns(sample, reference);
     fill_q(&mut columns, |column| &mut column.ks);
     fill_q(&mut columns, |column| &mut column.chi2);
     columns.iter_mut().for_each(|column| judge(column, settings));
@@ -98,7 +98,7 @@ pub(super) fn drift(profile: &Profile, reference: &Reference, settings: &DriftSe
         _ => Measure::of(drifted as f64 / monitored as f64),
     };
     drifted_share.judge(&settings.drifted_share, |_| true);
-    Drift {
+    Some(Drift {
         reference: reference.id(),
         reference_rows: reference.rows,
         zero_policy: ZERO_POLICY,
@@ -106,9 +106,9 @@ pub(super) fn drift(profile: &Profile, reference: &Reference, settings: &DriftSe
         drifted,
         verdict: columns.iter().filter_map(|column| column.verdict).chain(drifted_share.verdict).max(),
         drifted_share,
-        embeddings: embeddings::embeddings(profile, reference, settings),
+        embeddings: embeddings::embeddings(sample.profile, reference, settings),
         columns,
-    }
+    })
 }
 
 impl ColumnDrift {
@@ -164,7 +164,8 @@ fn judge(column: &mut ColumnDrift, settings: &DriftSettings) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{Feature, Rows, Spec};
+    use crate::profile::{Feature, Profile, Rows, Spec};
+    use crate::reference::Reference;
     use crate::stats::Columns;
     use ndarray::ArrayView2;
     use std::sync::Arc;
@@ -207,7 +208,11 @@ mod tests {
         let reference = Reference::of(&fed(Profile::new(spec(), 10_000, 1), 5_000, usual));
         let frozen = reference.frozen(&spec());
         let profile = fed(Profile::new(spec(), 10_000, 2).counting_in(Some(&frozen)), rows, row);
-        drift(&profile, &reference, &DriftSettings::default())
+        drifted(&profile, &reference)
+    }
+
+    fn drifted(profile: &Profile, reference: &Reference) -> Drift {
+        drift(&OrderedSample::of(profile, Some(reference)), &DriftSettings::default()).unwrap()
     }
 
     fn feature<'a>(drift: &'a Drift, name: &str) -> &'a ColumnDrift {
@@ -240,7 +245,7 @@ mod tests {
         let reference = Reference::of(&fed(Profile::new(spec.clone(), 1000, 1), &rows(1.0)));
         let entropy = |values: &[f32]| {
             let empty = Profile::new(spec.clone(), 1000, 2).counting_in(Some(&reference.frozen(&spec)));
-            let drift = drift(&fed(empty, values), &reference, &DriftSettings::default());
+            let drift = drifted(&fed(empty, values), &reference);
             drift.columns.into_iter().find(|column| column.of == ColumnKind::Entropy).unwrap()
         };
         let same = entropy(&rows(1.0));
@@ -303,7 +308,7 @@ mod tests {
         other.features[1].categorical = false;
         let other = Arc::new(other);
         let profile = Profile::new(other.clone(), 100, 1).counting_in(Some(&reference.frozen(&other)));
-        let drift = drift(&fed(profile, 100, usual), &reference, &DriftSettings::default());
+        let drift = drifted(&fed(profile, 100, usual), &reference);
         let reasons: Vec<_> = ["new", "plan"].map(|name| feature(&drift, name).reason).to_vec();
         assert_eq!(reasons, [Some("no_reference"); 2]);
     }
