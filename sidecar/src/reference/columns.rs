@@ -31,6 +31,9 @@ pub struct Numerical {
     pub counts: Vec<u64>,
     /// The distribution itself.
     pub steps: Steps,
+    /// Of each edge, where counts were not counted but made out from quantiles, the least and the most of all that may lie at or below
+    /// it; else empty.
+    pub bounds: Vec<[f64; 2]>,
 }
 
 /// Of every row.
@@ -42,6 +45,9 @@ pub struct Categorical {
     pub other: u64,
 }
 
+/// Where bins end that are made out from quantiles. Of the hundredths beyond, the quantiles of a few hundred rows say too little.
+pub const BOUNDED_AT: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
+
 impl Column {
     /// `sample` holds the finite values of the sampled rows, in any order.
     pub(super) fn numerical(name: &str, moment: &Moment, mut sample: Vec<f64>) -> Column {
@@ -49,15 +55,23 @@ impl Column {
         // −0 would come before 0 and be another value in the bytes of a file.
         sample.iter_mut().for_each(|x| *x += 0.0);
         let edges = edges(&sample, moment.min, moment.max);
-        let shape = Numerical { counts: counts(&sample, &edges), steps: Steps::of_sorted(&sample), edges };
+        let (counts, steps) = (counts(&sample, &edges), Steps::of_sorted(&sample));
+        let shape = Numerical { edges, counts, steps, bounds: Vec::new() };
         Column { name: name.to_owned(), moment: *moment, shape: Shape::Numerical(shape) }
     }
 
-    /// `shares`: values in any order with the share of all at each, interpolated; `sampled` values are what they were taken from.
-    pub fn interpolated(name: &str, moment: &Moment, shares: Vec<(f64, f64)>, sampled: u64) -> Column {
-        let steps = Steps::of_shares(shares);
-        let edges = edges(&steps.points(), moment.min, moment.max);
-        let shape = Numerical { counts: spread_over(&steps, &edges, sampled), edges, steps };
+    /// `shares`: values in any order with the share of all at each, interpolated. Bins end at `inner`, ascending values, at or below which
+    /// lie so many as `bounds` says: the least and the most. `sampled` values are what all this was taken from.
+    pub fn interpolated(
+        name: &str,
+        moment: &Moment,
+        shares: Vec<(f64, f64)>,
+        inner: &[f64],
+        bounds: impl Fn(f64) -> [f64; 2],
+        sampled: u64,
+    ) -> Column {
+        let edges = if shares.is_empty() { Vec::new() } else { between(inner, moment.min, moment.max) };
+        let shape = Numerical::bounded(edges, Steps::of_shares(shares), moment, bounds, sampled);
         Column { name: name.to_owned(), moment: *moment, shape: Shape::Numerical(shape) }
     }
 
@@ -109,6 +123,56 @@ impl Column {
 }
 
 impl Numerical {
+    /// Of `sampled` values of which each edge says what may lie at or below.
+    pub(super) fn bounded(
+        edges: Vec<f64>,
+        steps: Steps,
+        moment: &Moment,
+        bounds: impl Fn(f64) -> [f64; 2],
+        sampled: u64,
+    ) -> Numerical {
+        let bound = |edge: &f64| match *edge {
+            edge if edge < moment.min => [0.0; 2],
+            edge if edge >= moment.max => [1.0; 2],
+            edge => bounds(edge).map(|share| share.clamp(0.0, 1.0)),
+        };
+        let mut bounds: Vec<[f64; 2]> = edges.iter().map(bound).collect();
+        // Sums of shares are rounded.
+        for i in 1..bounds.len() {
+            let [[least, most], bound] = [bounds[i - 1], bounds[i]];
+            bounds[i] = [bound[0].max(least), bound[1].max(bound[0]).max(most)];
+        }
+        let middle: Vec<f64> = bounds.iter().map(|[least, most]| (least + most) / 2.0).collect();
+        let counts = if edges.is_empty() { Vec::new() } else { of_shares(&middle, sampled) };
+        Numerical { edges, counts, steps, bounds }
+    }
+
+    /// Its bins as they may have been and as near as that can be to `shares`, those of a period at or below each edge; and the largest
+    /// distance that is left. `None` if it was counted.
+    pub fn nearest(&self, shares: &[f64]) -> Option<(Vec<u64>, f64)> {
+        if self.bounds.is_empty() {
+            return None;
+        }
+        let within = |(share, [least, most]): (&f64, &[f64; 2])| share.max(*least).min(*most);
+        let nearest: Vec<f64> = shares.iter().zip(&self.bounds).map(within).collect();
+        let distance = nearest.iter().zip(shares).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        Some((of_shares(&nearest, self.total()), distance))
+    }
+
+    /// How many values are counted.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    fn are_bounds_sound(&self) -> bool {
+        let ascends = |i: usize| self.bounds.is_sorted_by(|a, b| a[i] <= b[i]);
+        let is_sound = |[least, most]: &[f64; 2]| 0.0 <= *least && least <= most && *most <= 1.0;
+        (self.bounds.is_empty() || self.bounds.len() == self.edges.len())
+            && self.bounds.iter().all(is_sound)
+            && ascends(0)
+            && ascends(1)
+    }
+
     fn is_sound(&self) -> bool {
         let bins = if self.edges.is_empty() { 0 } else { self.edges.len() + 1 };
         self.edges.len() <= MOST_EDGES
@@ -116,6 +180,7 @@ impl Numerical {
             && self.edges.iter().all(|x| x.is_finite())
             && self.edges.is_sorted_by(|a, b| a < b)
             && self.steps.is_sound()
+            && self.are_bounds_sound()
     }
 }
 
@@ -132,9 +197,14 @@ pub(super) fn edges(ascending: &[f64], least: f64, most: f64) -> Vec<f64> {
     if ascending.is_empty() {
         return Vec::new();
     }
-    let deciles = (1..10).filter_map(|tenth| quantile_sorted(ascending, f64::from(tenth) / 10.0));
+    let deciles: Vec<f64> = (1..10).filter_map(|tenth| quantile_sorted(ascending, f64::from(tenth) / 10.0)).collect();
+    between(&deciles, least, most)
+}
+
+/// Just below the least of all values, those of `inner`, which ascend, strictly between the extremes, the largest of all; each once.
+pub(super) fn between(inner: &[f64], least: f64, most: f64) -> Vec<f64> {
     let mut edges = vec![least.next_down()];
-    edges.extend(deciles.filter(|decile| (least..most).contains(decile)));
+    edges.extend(inner.iter().filter(|edge| (least..most).contains(*edge)));
     edges.push(most);
     edges.dedup();
     edges.retain(|edge| edge.is_finite());
@@ -148,6 +218,13 @@ pub(super) fn counts(ascending: &[f64], edges: &[f64]) -> Vec<u64> {
     let below = edges.iter().map(|edge| ascending.partition_point(|x| x <= edge) as u64);
     let ends: Vec<u64> = below.chain([ascending.len() as u64]).collect();
     (0..ends.len()).map(|bin| ends[bin] - if bin == 0 { 0 } else { ends[bin - 1] }).collect()
+}
+
+/// How many of `all` lie in each bin, by the shares at or below each edge.
+fn of_shares(shares: &[f64], all: u64) -> Vec<u64> {
+    let ends = shares.iter().map(|share| (share * all as f64).round() as u64).chain([all]);
+    let mut below = 0;
+    ends.map(|end| end.saturating_sub(std::mem::replace(&mut below, end))).collect()
 }
 
 /// About how many of a sample of `all` values lie in each bin. The sums below the edges are within half a step, and half a value.

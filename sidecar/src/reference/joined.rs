@@ -1,7 +1,7 @@
 //! One column out of the same column of several references.
 
-use super::columns::{Categorical, Column, Numerical, Shape, edges, spread_over};
-use crate::stats::{MOST_CATEGORIES, Moment, Steps};
+use super::columns::{BOUNDED_AT, Categorical, Column, Numerical, Shape, between, edges, spread_over};
+use crate::stats::{Envelope, MOST_CATEGORIES, Moment, Steps, quantile_sorted};
 
 impl Column {
     /// Of one name and kind, one at least, with counts that do not overflow when they are added; and whether nothing was interpolated.
@@ -40,6 +40,13 @@ impl Part<'_> {
         (part.n > 0 && part.sampled > 0).then_some(part)
     }
 
+    /// What share of its values may lie at or below `x`, at least and at most.
+    fn bounds(&self) -> impl Fn(f64) -> [f64; 2] + '_ {
+        let Numerical { edges, bounds, steps, .. } = self.of;
+        let envelope = (!bounds.is_empty()).then(|| Envelope::new(edges.clone(), bounds.clone()));
+        move |x| envelope.as_ref().map_or_else(|| [steps.share_at(x); 2], |envelope| envelope.at(x))
+    }
+
     fn rate(&self) -> f64 {
         self.sampled as f64 / self.n as f64
     }
@@ -53,7 +60,10 @@ impl Part<'_> {
 /// Equal bins and equal steps stay as they are; others are those of the mixture.
 fn joined_numerical(parts: &[Part], whole: &Moment) -> (Shape, bool) {
     let Some(first) = parts.first() else {
-        return (Shape::Numerical(Numerical { edges: vec![], counts: vec![], steps: Steps::default() }), true);
+        return (
+            Shape::Numerical(Numerical { edges: vec![], counts: vec![], steps: Steps::default(), bounds: vec![] }),
+            true,
+        );
     };
     let rate = parts.iter().map(Part::rate).fold(f64::INFINITY, f64::min);
     let same_steps = parts.iter().all(|part| part.of.steps == first.of.steps);
@@ -62,6 +72,11 @@ fn joined_numerical(parts: &[Part], whole: &Moment) -> (Shape, bool) {
         true => first.of.steps.clone(),
         false => Steps::mixture(&parts.iter().map(|part| (&part.of.steps, part.n as f64)).collect::<Vec<_>>()),
     };
+    if parts.iter().any(|part| !part.of.bounds.is_empty()) {
+        let edges = if same_edges { first.of.edges.clone() } else { common_edges(parts, &steps, whole) };
+        let sampled = parts.iter().map(|part| part.thinned(part.sampled, rate)).sum();
+        return (Shape::Numerical(Numerical::bounded(edges, steps, whole, mean_bounds(parts), sampled)), false);
+    }
     let edges = if same_edges { first.of.edges.clone() } else { edges(&steps.points(), whole.min, whole.max) };
     let of_part = |part: &Part| match same_edges {
         true => part.of.counts.iter().map(|&count| part.thinned(count, rate)).collect(),
@@ -71,7 +86,34 @@ fn joined_numerical(parts: &[Part], whole: &Moment) -> (Shape, bool) {
     for part in parts {
         counts.iter_mut().zip(of_part(part)).for_each(|(sum, count)| *sum += count);
     }
-    (Shape::Numerical(Numerical { edges, counts, steps }), same_steps && same_edges)
+    (Shape::Numerical(Numerical { edges, counts, steps, bounds: vec![] }), same_steps && same_edges)
+}
+
+/// Those of the parts whose bins were not counted, near the quantiles that they were made of: of other values such parts know less.
+fn common_edges(parts: &[Part], steps: &Steps, whole: &Moment) -> Vec<f64> {
+    let bounded = parts.iter().filter(|part| !part.of.bounds.is_empty());
+    let mut known: Vec<f64> = bounded.flat_map(|part| part.of.edges.iter().copied()).collect();
+    known.sort_by(f64::total_cmp);
+    let points = steps.points();
+    let nearest = |share: &f64| {
+        let quantile = quantile_sorted(&points, *share)?;
+        let next = known.partition_point(|edge| *edge < quantile);
+        let around = known[next.saturating_sub(1)..known.len().min(next + 1)].iter().copied();
+        around.min_by(|a, b| (a - quantile).abs().total_cmp(&(b - quantile).abs()))
+    };
+    between(&BOUNDED_AT.iter().filter_map(nearest).collect::<Vec<_>>(), whole.min, whole.max)
+}
+
+/// Of all values, by the rows of each part.
+fn mean_bounds<'a>(parts: &'a [Part<'a>]) -> impl Fn(f64) -> [f64; 2] + 'a {
+    let all: f64 = parts.iter().map(|part| part.n as f64).sum();
+    let weighted: Vec<_> = parts.iter().map(|part| (part.bounds(), part.n as f64 / all)).collect();
+    move |x| {
+        weighted.iter().fold([0.0; 2], |[least, most], (bounds, weight)| {
+            let of_part = bounds(x);
+            [least + weight * of_part[0], most + weight * of_part[1]]
+        })
+    }
 }
 
 /// As [`crate::stats::Categories::merge`]: a value keeps its count where every part knows its own, which all do that have no others;

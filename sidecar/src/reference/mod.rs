@@ -11,7 +11,7 @@ mod merge;
 mod quality;
 
 pub use bands::Band;
-pub use columns::{Categorical, Column, Numerical, Shape};
+pub use columns::{BOUNDED_AT, Categorical, Column, Numerical, Shape};
 pub use file::{FileError, MOST_BYTES};
 pub use library::{Library, LibraryError, Watch};
 pub use merge::{MergeError, Mismatch};

@@ -2,8 +2,8 @@
 
 use super::told::{Labels, MOST_COUNT, Predictions, Summary, Told};
 use crate::profile::Spec;
-use crate::reference::{Categorical, Column, Interpolated};
-use crate::stats::{MOST_STEPS, Moment};
+use crate::reference::{BOUNDED_AT, Categorical, Column, Interpolated};
+use crate::stats::{Envelope, MOST_STEPS, Moment};
 use std::collections::HashMap;
 
 /// The shares at which a distribution is known, least and largest value included.
@@ -24,7 +24,8 @@ impl Knots {
     fn of(told: &Summary) -> Option<Knots> {
         let Summary { min, q01, q05, q25, q50, q75, q95, q99, max, .. } = *told;
         let values = [min?, q01?, q05?, q25?, q50?, q75?, q95?, q99?, max?];
-        Some(Knots { values, n: told.n.0 })
+        // −0 would be another value than 0.
+        Some(Knots { values: values.map(|x| x + 0.0), n: told.n.0 })
     }
 
     /// Linear between the knots.
@@ -34,6 +35,25 @@ impl Knots {
         let along = (share - from) / (to - from);
         self.values[knot - 1] * (1.0 - along) + self.values[knot] * along
     }
+}
+
+/// What values come in lumps, as far as the knots of all periods tell: those that stand at one of them in every second period. A value
+/// that fewer have is not much more frequent than the quantiles of a period are uncertain. Of one period nobody knows: all of them.
+fn lumps(periods: &[Knots]) -> Vec<f64> {
+    let mut values: Vec<f64> = periods.iter().flat_map(|knots| knots.values).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let enough = if periods.len() == 1 { 1 } else { periods.len().div_ceil(2).max(2) };
+    values.chunk_by(|a, b| a == b).filter(|same| same.len() >= enough).map(|same| same[0]).collect()
+}
+
+/// At each share at which bins end the middle one of the periods' quantiles.
+fn medians(periods: &[Knots]) -> Vec<f64> {
+    let median = |knot: usize| {
+        let mut values: Vec<f64> = periods.iter().map(|knots| knots.values[knot]).collect();
+        let middle = values.len().checked_sub(1)? / 2;
+        Some(*values.select_nth_unstable_by(middle, f64::total_cmp).1)
+    };
+    (0..AT.len()).filter(|knot| BOUNDED_AT.contains(&AT[*knot])).filter_map(median).collect()
 }
 
 /// One column over all periods.
@@ -75,7 +95,23 @@ impl OverPeriods {
             let shift = (0.5 + i as f64 * GOLDEN).fract();
             (0..each).map(move |j| (knots.at((j as f64 + shift) / each as f64), knots.n as f64 / all))
         });
-        Column::interpolated(name, &self.moment, points.collect(), self.sampled)
+        let points = points.collect();
+        Column::interpolated(name, &self.moment, points, &medians(&self.periods), self.bounds(), self.sampled)
+    }
+
+    /// What share of all values may lie at or below x, at least and at most.
+    fn bounds(&self) -> impl Fn(f64) -> [f64; 2] {
+        let lumps = lumps(&self.periods);
+        let is_lump = |x: f64| lumps.binary_search_by(|lump| lump.total_cmp(&x)).is_ok();
+        let all: f64 = self.periods.iter().map(|knots| knots.n as f64).sum();
+        let weighted = |knots: &Knots| (Envelope::of_quantiles(&knots.values, &AT, is_lump), knots.n as f64 / all);
+        let periods: Vec<(Envelope, f64)> = self.periods.iter().map(weighted).collect();
+        move |x| {
+            periods.iter().fold([0.0; 2], |[least, most], (envelope, weight)| {
+                let of_period = envelope.at(x);
+                [least + weight * of_period[0], most + weight * of_period[1]]
+            })
+        }
     }
 }
 

@@ -262,13 +262,31 @@ mod tests {
         let numerical = reference.features[0].as_numerical().unwrap();
         let ks = numerical.steps.distance(&all).unwrap().ks;
         assert!(ks < 0.03, "{ks}");
-        for (tenth, edge) in (1..10).zip(&numerical.edges[1..]) {
+        for (edge, [least, most]) in numerical.edges.iter().zip(&numerical.bounds) {
             let share = all.partition_point(|x| x <= edge) as f64 / all.len() as f64;
-            assert!((share - f64::from(tenth) / 10.0).abs() < 0.03, "{tenth} {share}");
+            assert!(least - 0.03 < share && share < most + 0.03, "{edge} {share} {least} {most}");
+            assert!(most - least < 0.01, "it has no lumps: {least} {most}");
         }
         assert_eq!(numerical.counts.iter().sum::<u64>(), 20_000);
         assert_eq!(reference.band("features.x.mean").unwrap().n, 20);
         assert!(!reference.exact && reference.version.is_empty());
+    }
+
+    #[test]
+    fn of_lumps_the_share_at_or_below_every_edge_lies_within_its_bounds() {
+        // Mostly zero; small counts; two values.
+        let kinds: [fn(f64) -> f64; 3] =
+            [|u| (u - 0.8).max(0.0), |u| (-3.0 * u.max(1e-9).ln()).round(), |u| f64::from(u8::from(u < 0.02))];
+        for kind in kinds {
+            let rows: Vec<(f64, i32)> = (0..6000).map(|i| (kind(noise(i)), 0)).collect();
+            let text: String = rows.chunks(500).map(|rows| line(&profile(spec(), rows), false)).collect();
+            let reference = read(text, "").unwrap();
+            let numerical = reference.features[0].as_numerical().unwrap();
+            for (edge, [least, most]) in numerical.edges.iter().zip(&numerical.bounds) {
+                let share = rows.iter().filter(|(x, _)| x <= edge).count() as f64 / rows.len() as f64;
+                assert!(least - 0.005 < share && share < most + 0.005, "{edge} {share} {least} {most}");
+            }
+        }
     }
 
     #[test]

@@ -106,6 +106,12 @@ impl Steps {
         repeated.flatten().collect()
     }
 
+    /// The share of all at or below `x`; 0 of nothing.
+    pub fn share_at(&self, x: f64) -> f64 {
+        let below = self.values.partition_point(|value| *value <= x);
+        self.counts[..below].iter().map(|&n| f64::from(n)).sum::<f64>() / self.total().max(1.0)
+    }
+
     /// Its [`spread`].
     pub fn spread(&self) -> f64 {
         spread(self.shares())

@@ -73,6 +73,7 @@ fn nothing(of: ColumnKind, name: &str, reason: &'static str) -> ColumnDrift {
         ks: undefined,
         w1: undefined,
         missing: undefined,
+        at_least: false,
         verdict: None,
         reason: Some(reason),
     }
@@ -129,9 +130,50 @@ fn numerical(
     let counts = between(in_bins, &above(reference.edges.len()));
     let out_of_range = counts[0] + counts[counts.len() - 1];
     let hash = hash(reference.edges.iter());
+    if let Some((nearest, distance)) = reference.nearest(&shares_below(&counts)) {
+        let ks = Measure {
+            p: Some(kolmogorov_p(distance, in_bins as f64, reference.total() as f64)),
+            ..Measure::of(distance)
+        };
+        let (w1, missing) = (mean_difference(&column.moment, moment), missing(column, moment));
+        return ColumnDrift {
+            ks,
+            w1,
+            missing,
+            at_least: true,
+            out_of_range: Some(out_of_range),
+            ..nothing(of, name, "")
+        }
+        .with_counts(&inner(&nearest), &inner(&counts), hash);
+    }
     let Distances { ks, w1 } = distances;
     ColumnDrift { ks, w1, missing: missing(column, moment), out_of_range: Some(out_of_range), ..nothing(of, name, "") }
         .with_counts(&inner(&reference.counts), &inner(&counts), hash)
+}
+
+/// At or below each edge, of all in the bins; 0 of nothing.
+fn shares_below(counts: &[u64]) -> Vec<f64> {
+    let all = counts.iter().fold(0u64, |sum, n| sum.saturating_add(*n)).max(1) as f64;
+    let below = counts[..counts.len() - 1].iter().scan(0u64, |sum, n| {
+        *sum = sum.saturating_add(*n);
+        Some(*sum as f64 / all)
+    });
+    below.collect()
+}
+
+/// Wasserstein's distance is at least that of the means.
+fn mean_difference(reference: &Moment, current: &Moment) -> Measure {
+    if current.n == 0 {
+        return Measure::undefined("empty");
+    }
+    let Some(deviation) = reference.std().filter(|std| std.is_finite() && *std > 0.0) else {
+        return Measure::undefined("constant_reference");
+    };
+    let distance = (current.mean - reference.mean).abs();
+    // Of whichever is wider, as of a sample.
+    let wider = current.std().filter(|std| std.is_finite()).map_or(deviation, |std| deviation.max(std));
+    let z = distance / (wider * (1.0 / current.n as f64 + 1.0 / reference.n as f64).sqrt());
+    Measure { z: Some(z).filter(|z| z.is_finite()), ..Measure::of(distance / deviation) }
 }
 
 /// How many of `all` lie in each bin, from how many lie above each edge.

@@ -47,6 +47,9 @@ pub struct ColumnDrift {
     pub ks: Measure,
     pub w1: Measure,
     pub missing: Measure,
+    /// Of a reference that was not counted: no measure may be less than it is said to be, and each may be more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
     pub verdict: Option<Verdict>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
