@@ -96,7 +96,15 @@ impl OverPeriods {
             (0..each).map(move |j| (knots.at((j as f64 + shift) / each as f64), knots.n as f64 / all))
         });
         let points = points.collect();
-        Column::interpolated(name, &self.moment, points, &medians(&self.periods), self.bounds(), self.sampled)
+        let (medians, bounds) = (medians(&self.periods), self.bounds());
+        // Lines are bent where density falls, as in heavy tails, and bend their mean; the median of the periods' quantiles does not, but
+        // knows of no periods that differ. Nobody knows which is nearer.
+        let either = |x: f64| {
+            let [least, most] = bounds(x);
+            let share = medians.iter().rposition(|median| *median == x).map_or(least, |at| BOUNDED_AT[at]);
+            [least.min(share), most.max(share)]
+        };
+        Column::interpolated(name, &self.moment, points, &medians, either, self.sampled)
     }
 
     /// What share of all values may lie at or below x, at least and at most.
