@@ -9,7 +9,7 @@ use std::path::Path;
 use thiserror::Error;
 
 /// The last digit is the version: another one is another layout.
-const MAGIC: &[u8; 8] = b"MLWREF02";
+const MAGIC: &[u8; 8] = b"MLWREF03";
 const HEADER: usize = MAGIC.len() + size_of::<u32>();
 /// Of a file: 8,000 features with a thousand steps each.
 pub const MOST_BYTES: u64 = 128 << 20;
