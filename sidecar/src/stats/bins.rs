@@ -4,19 +4,21 @@
 //! stand its deciles, each different from the others. Bin i holds edge[i−1] < x ≤ edge[i]; the outer bins are open, and ±∞ falls
 //! into them. NaN is above nothing: whoever counts missing values takes them out of the first bin.
 
-use super::dispatch::{Kernel, dispatch};
+use super::dispatch::{Kernel, dispatch, prefetch};
+use super::scalar::Lane;
 use super::{Columns, Scalar, packed};
 use serde::{Deserialize, Serialize};
+use std::array::from_fn;
 use std::sync::Arc;
 
 /// Below the least, nine deciles, the largest.
 pub const MOST_EDGES: usize = 11;
-/// Columns compared together, so that the compiler keeps their counts in vector registers.
-const LANES: usize = 16;
-/// The same for what is left of them.
+/// Columns of what is left that are compared together.
 const FEW: usize = 4;
-/// Bytes of a block of rows, which is walked once for every edge: it stays in the first-level cache.
+/// Bytes of a block of rows.
 const BLOCK_BYTES: usize = 16 << 10;
+/// Rows of a block, if they are wide: edges are loaded and counts stored once in so many.
+const LEAST_ROWS: usize = 32;
 
 /// The edges of all columns of a matrix.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,10 +74,10 @@ impl BinCounts {
         assert_eq!(matrix.width(), self.edges.columns, "the schema fixes the number of columns");
         let (edges, above) = (&*self.edges, &mut self.above);
         match matrix {
-            Columns::F32(view) => count(packed(view), &edges.narrow, edges.columns, above, |x| x),
-            Columns::F16(view) => count(packed(view), &edges.narrow, edges.columns, above, Scalar::lane),
-            Columns::BF16(view) => count(packed(view), &edges.narrow, edges.columns, above, Scalar::lane),
-            Columns::F64(view) => count(packed(view), &edges.wide, edges.columns, above, |x| x),
+            Columns::F32(view) => count(packed(view), &edges.narrow, edges.columns, above),
+            Columns::F16(view) => count(packed(view), &edges.narrow, edges.columns, above),
+            Columns::BF16(view) => count(packed(view), &edges.narrow, edges.columns, above),
+            Columns::F64(view) => count(packed(view), &edges.wide, edges.columns, above),
         }
     }
 
@@ -90,69 +92,71 @@ impl BinCounts {
     }
 }
 
-fn count<T: Copy, E: Copy + PartialOrd>(
-    values: &[T],
-    edges: &[E],
-    columns: usize,
-    above: &mut [u64],
-    convert: impl Fn(T) -> E + Copy,
-) {
-    if columns > 0 {
-        dispatch(Count { values, edges, columns, above, convert });
+fn count<T: Scalar>(values: &[T], edges: &[T::Lane], columns: usize, above: &mut [u64]) {
+    if columns == 0 {
+        return;
+    }
+    // As many lanes as fill a register.
+    match size_of::<T::Lane>() {
+        4 => dispatch(Count::<T, 8> { values, edges, columns, above }),
+        _ => dispatch(Count::<T, 4> { values, edges, columns, above }),
     }
 }
 
-/// Rows are walked block by block, a block once for every edge and group of columns.
-struct Count<'a, T, E, F> {
+/// Rows are walked block by block, a block once for every `W` columns.
+struct Count<'a, T: Scalar, const W: usize> {
     values: &'a [T],
-    edges: &'a [E],
+    edges: &'a [T::Lane],
     columns: usize,
     above: &'a mut [u64],
-    convert: F,
 }
 
-impl<T: Copy, E: Copy + PartialOrd, F: Fn(T) -> E + Copy> Kernel for Count<'_, T, E, F> {
+impl<T: Scalar, const W: usize> Kernel for Count<'_, T, W> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let Count { values, edges, columns, above, convert } = self;
-        let block_rows = (BLOCK_BYTES / (columns * size_of::<T>())).max(1);
+        let Count { values, edges, columns, above } = self;
+        let block_rows = (BLOCK_BYTES / (columns * size_of::<T>())).max(LEAST_ROWS);
+        let (whole, few) = (columns - columns % W, columns - columns % FEW);
         for block in values.chunks(block_rows * columns) {
-            for (edges, above) in edges.chunks_exact(columns).zip(above.chunks_exact_mut(columns)) {
-                let (whole, few) = (columns - columns % LANES, columns - columns % FEW);
-                for first in (0..whole).step_by(LANES) {
-                    count_lanes::<T, E, LANES>(block, columns, first, edges, above, convert);
-                }
-                for first in (whole..few).step_by(FEW) {
-                    count_lanes::<T, E, FEW>(block, columns, first, edges, above, convert);
-                }
-                for column in few..columns {
-                    count_lanes::<T, E, 1>(block, columns, column, edges, above, convert);
-                }
+            for first in (0..whole).step_by(W) {
+                count_lanes::<T, W>(block, columns, first, edges, above);
+            }
+            for first in (whole..few).step_by(FEW) {
+                count_lanes::<T, FEW>(block, columns, first, edges, above);
+            }
+            for column in few..columns {
+                count_lanes::<T, 1>(block, columns, column, edges, above);
             }
         }
     }
 }
 
+/// `W` columns of a block: each value is read once and compared with all edges, whose counts stay in registers.
 #[inline(always)]
-fn count_lanes<T: Copy, E: Copy + PartialOrd, const W: usize>(
+fn count_lanes<T: Scalar, const W: usize>(
     block: &[T],
     columns: usize,
     first: usize,
-    edges: &[E],
+    edges: &[T::Lane],
     above: &mut [u64],
-    convert: impl Fn(T) -> E,
 ) {
-    let edges: &[E; W] = edges[first..first + W].try_into().expect("W lanes");
-    let mut counts = [0u32; W];
+    let edges: [[T::Lane; W]; MOST_EDGES] = from_fn(|e| *edges[e * columns + first..].first_chunk().expect("W lanes"));
+    let mut counts = [[T::Lane::ZERO_COUNT; W]; MOST_EDGES];
     for row in block.chunks_exact(columns) {
-        let row: &[T; W] = row[first..first + W].try_into().expect("W lanes");
-        for lane in 0..W {
-            counts[lane] += u32::from(convert(row[lane]) > edges[lane]);
+        // Of the next block: lanes that lie a row apart come in too slowly.
+        prefetch(row, first + block.len());
+        let row: &[T; W] = row[first..].first_chunk().expect("W lanes");
+        for (counts, edges) in counts.iter_mut().zip(&edges) {
+            for lane in 0..W {
+                counts[lane] += (row[lane].lane() > edges[lane]).into();
+            }
         }
     }
-    above[first..first + W].iter_mut().zip(counts).for_each(|(above, count)| *above += u64::from(count));
+    for (counts, above) in counts.iter().zip(above.chunks_exact_mut(columns)) {
+        above[first..first + W].iter_mut().zip(counts).for_each(|(above, count)| *above += (*count).into());
+    }
 }
 
 #[cfg(test)]
