@@ -186,7 +186,10 @@ mod tests {
             let rows = values.len() / columns;
             let values = &values[..rows * columns];
             let wide: Vec<f64> = values.iter().map(|&x| x.into()).collect();
-            let all = Arc::new(Edges::new(&vec![edges.as_slice(); columns]));
+            // Every column its own.
+            let edges_of = |column: usize| edges.iter().map(|edge| edge + column as f64 / 8.0).collect::<Vec<f64>>();
+            let every: Vec<Vec<f64>> = (0..columns).map(edges_of).collect();
+            let all = Arc::new(Edges::new(&every.iter().map(Vec::as_slice).collect::<Vec<_>>()));
             let (mut narrow, mut double) = (BinCounts::new(all.clone()), BinCounts::new(all.clone()));
             let mut halves = BinCounts::new(all);
             narrow.update(&Columns::F32(ArrayView2::from_shape((rows, columns), values).unwrap()));
@@ -197,7 +200,7 @@ mod tests {
                 halves.merge(&one);
             }
             for column in 0..columns {
-                let want: Vec<u64> = edges.iter().map(|edge| {
+                let want: Vec<u64> = every[column].iter().map(|edge| {
                     wide.iter().skip(column).step_by(columns).filter(|x| *x > edge).count() as u64
                 }).collect();
                 prop_assert_eq!(&narrow.above(column, edges.len()), &want);
