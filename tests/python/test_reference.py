@@ -284,8 +284,9 @@ def test_reports_of_a_real_sidecar_become_a_reference(watch, run_sidecar, mlwatc
         of_all = np.sqrt(np.average(std**2 + (mean - column["mean"]) ** 2, weights=n))
         assert column["std"] == pytest.approx(of_all, rel=1e-6, abs=1e-12)
         if column["kind"] == "numerical":
-            # Linear between quantiles: near where values are smooth, and where they come in lumps as far off as those are apart.
-            near = 0.25 if NAMES[j] == "balance" else 0.06
+            # The same rows in every period, and so the same quantiles: any of them may be a lump that reaches to the next one's share.
+            # Half of what those are apart is the middle; "balance" has lumps indeed.
+            near = 0.25 if NAMES[j] == "balance" else 0.126
             values = x[:300, j][~np.isnan(x[:300, j])]
             below = np.array([(values <= edge).mean() for edge in column["edges"]])
             np.testing.assert_allclose(np.cumsum(column["counts"])[:-1] / sum(column["counts"]), below, atol=near)
