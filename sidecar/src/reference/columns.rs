@@ -45,7 +45,7 @@ pub struct Categorical {
     pub other: u64,
 }
 
-/// Where bins end that are made out from quantiles. Of the hundredths beyond, the quantiles of a few hundred rows say too little.
+/// Where bins end that are made out from quantiles.
 pub const BOUNDED_AT: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 
 impl Column {
