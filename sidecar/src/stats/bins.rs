@@ -199,8 +199,8 @@ mod tests {
                 one.update(&Columns::F64(ArrayView2::from_shape((part.len() / columns, columns), part).unwrap()));
                 halves.merge(&one);
             }
-            for column in 0..columns {
-                let want: Vec<u64> = every[column].iter().map(|edge| {
+            for (column, edges) in every.iter().enumerate() {
+                let want: Vec<u64> = edges.iter().map(|edge| {
                     wide.iter().skip(column).step_by(columns).filter(|x| *x > edge).count() as u64
                 }).collect();
                 prop_assert_eq!(&narrow.above(column, edges.len()), &want);
