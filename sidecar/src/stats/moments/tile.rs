@@ -41,17 +41,17 @@ impl<T: Scalar> Block<'_, T> {
     #[inline(always)]
     fn add_lanes<const W: usize>(&mut self, first: usize, careful: bool) -> bool {
         let shifts = self.pending.lanes(first);
+        let ahead = self.rows.len() / self.width * first;
+        let next = &self.next[ahead.min(self.next.len())..];
         if !careful {
-            let ahead = self.rows.len() / self.width * first;
-            let tile =
-                sum_finite::<T, W>(self.rows, self.width, first, &shifts, &self.next[ahead.min(self.next.len())..]);
+            let tile = sum_finite::<T, W>(self.rows, self.width, first, &shifts, next);
             // Of squares: no two of them cancel.
             if tile.s2.iter().sum::<f64>().is_finite() {
                 self.pending.add_lanes(first, &tile);
                 return false;
             }
         }
-        let (tile, missing) = sum_any::<T, W>(self.rows, self.width, first, &shifts);
+        let (tile, missing) = sum_any::<T, W>(self.rows, self.width, first, &shifts, next);
         self.pending.add_lanes(first, &tile);
         self.pending.add_missing(first, &missing);
         missing.nan.iter().chain(&missing.inf).any(|&count| count.into() > 0)
@@ -125,10 +125,12 @@ fn sum_any<T: Scalar, const W: usize>(
     width: usize,
     first: usize,
     shifts: &[f64; W],
+    next: &[T],
 ) -> (Tile<T::Lane, W>, Missing<T::Lane, W>) {
     let mut sums = Tile::<T::Lane, W>::NONE;
     let mut missing = Missing::<T::Lane, W> { nan: [T::Lane::ZERO_COUNT; W], inf: [T::Lane::ZERO_COUNT; W] };
-    for row in rows.chunks_exact(width) {
+    for (r, row) in rows.chunks_exact(width).enumerate() {
+        prefetch(next, r * W);
         let row: &[T; W] = row[first..first + W].try_into().expect("W lanes");
         let x = row.map(Scalar::lane);
         let finite = x.map(|x| x > T::Lane::NEG_INFINITY && x < T::Lane::INFINITY);
