@@ -207,9 +207,10 @@ pub struct Measured<'a> {
     moment: &'a Moment,
 }
 
-/// What distances from the column are measured by, if it has any numbers.
+/// What distances from the column are measured by, if it has any numbers and they were counted.
 pub fn of_measured(column: &Column) -> Option<Measured<'_>> {
-    let numerical = column.as_numerical().filter(|numerical| !numerical.edges.is_empty())?;
+    let counted = |numerical: &&Numerical| !numerical.edges.is_empty() && numerical.bounds.is_empty();
+    let numerical = column.as_numerical().filter(counted)?;
     Some(Measured { numerical, moment: &column.moment })
 }
 
