@@ -77,7 +77,7 @@ def test_an_embedding_has_the_norms_of_its_whole_rows_and_its_columns_stay_featu
         assert got == pytest.approx(want, rel=1e-9)
         first = embedding["first_feature"]
         centroid = [f["mean"] for f in report["features"][first : first + embedding["dimensions"]]]
-        assert centroid == pytest.approx(np.nanmean(features[:, columns].astype(np.float64), axis=0), abs=1e-9)
+        assert centroid == pytest.approx(np.nanmean(features[:, columns].astype(np.float64), axis=0), abs=1e-6)
 
 
 # ---- segments ----

@@ -196,23 +196,27 @@ def key(record):
     }.get(what, f"{of_class}_{what}")
 
 
-def exactly(_):
-    """But for the order of a sum, where the sidecar sees the very numbers."""
-    return {"rel": 1e-9, "abs": 0}
+def scale_of(name, dtype, key):
+    _, features = scenario(name).seen_as(dtype)
+    is_feature = features is not None and key.startswith("feat_")
+    return np.nanmax(np.abs(features[:, int(key.split("_")[1])])) if is_feature else 1.0
+
+
+def exactly(name, dtype):
+    """Where the sidecar sees the very numbers: but for the order of a sum, and in f32 the last digits of what is summed of features."""
+
+    def summed(key):
+        of_f32 = dtype == "f32" and key.startswith("feat_") and key.endswith(("_mean", "_std"))
+        return {"rel": 1e-6, "abs": 1e-6 * scale_of(name, dtype, key)} if of_f32 else {"rel": 1e-9, "abs": 0}
+
+    return summed
 
 
 def tolerance(name, dtype):
     """Widening loses nothing; rounding to f32 costs up to 6e-8 of a value, and differences carry that of what they subtract."""
     if scenario(name).survives(dtype):
-        return exactly
-    _, features = scenario(name).seen_as(dtype)
-
-    def rounded(key):
-        is_feature = features is not None and key.startswith("feat_")
-        scale = np.nanmax(np.abs(features[:, int(key.split("_")[1])])) if is_feature else 1.0
-        return {"rel": 1e-6, "abs": 1e-6 * scale}
-
-    return rounded
+        return exactly(name, dtype)
+    return lambda key: {"rel": 1e-6, "abs": 1e-6 * scale_of(name, dtype, key)}
 
 
 def assert_equal(got, expected, allowed):
@@ -244,7 +248,7 @@ def test_values_are_those_of_mlwatcher(answers, name, dtype):
 
 @pytest.mark.parametrize(("name", "dtype"), SAME_RUNS)
 def test_values_are_exact_for_the_numbers_that_the_ring_holds(answers, name, dtype):
-    assert_equal(by_key(answers(name, dtype).records), oracle(name, dtype), exactly)
+    assert_equal(by_key(answers(name, dtype).records), oracle(name, dtype), exactly(name, dtype))
 
 
 @pytest.mark.parametrize(("name", "dtype"), SAME_RUNS)
@@ -289,7 +293,7 @@ def test_a_tie_at_the_top_has_margin_zero(answers, dtype):
     assert scenario("top_tie").metrics["pred_proba_spread_mean"] == 0.25, "MLWatcher takes the next distinct value"
     assert answer.report["predictions"]["tie_rows"] == 2
     assert answer.report["predictions"]["margin"]["min"] == 0
-    assert_equal(by_key(answer.records), oracle("top_tie", dtype), exactly)
+    assert_equal(by_key(answer.records), oracle("top_tie", dtype), exactly("top_tie", dtype))
 
 
 @every_dtype
@@ -319,7 +323,7 @@ def test_a_row_of_equal_probabilities_does_not_lose_the_period(answers, dtype):
     assert (answer.report["rows"], answer.report["predictions"]["tie_rows"]) == (2, 1)
     assert answer.report["predictions"]["margin"]["min"] == 0
     assert answer.values("prediction_count") == [1, 0, 1]
-    assert_equal(by_key(answer.records), oracle("FAIL_all_equal_row", dtype), exactly)
+    assert_equal(by_key(answer.records), oracle("FAIL_all_equal_row", dtype), exactly("FAIL_all_equal_row", dtype))
 
 
 @every_dtype
@@ -332,7 +336,7 @@ def test_a_missing_value_is_counted_and_does_not_poison_its_column(answers, dtyp
     assert (poisoned["mean"], poisoned["std"]) == (np.nanmean(values), np.nanstd(values))
     assert (poisoned["min"], poisoned["max"], poisoned["range"]) == (1, 3, np.nanmax(values) - np.nanmin(values))
     assert [poisoned[q] for q in ("q25", "q50", "q75")] == list(np.nanquantile(values, [0.25, 0.5, 0.75]))
-    assert_equal(by_key(answer.records), oracle("NAN_feature", dtype), exactly)
+    assert_equal(by_key(answer.records), oracle("NAN_feature", dtype), exactly("NAN_feature", dtype))
 
 
 @every_dtype
@@ -362,7 +366,7 @@ def test_a_probability_at_the_threshold_may_cross_it_in_a_ring_of_f32(answers):
     assert (at_threshold, float(np.float32(0.3)) > 0.3) == (4, True)
     counts = [answer.values("prediction_count") for answer in (exact, rounded)]
     assert counts[1] == [counts[0][0] - at_threshold, counts[0][1] + at_threshold]
-    assert_equal(by_key(rounded.records), oracle("bin_thr03_equal_f64", "f32"), exactly)
+    assert_equal(by_key(rounded.records), oracle("bin_thr03_equal_f64", "f32"), exactly("bin_thr03_equal_f64", "f32"))
 
 
 def test_records_carry_the_model_its_version_and_when_a_stop_cut_the_period_short(answers):

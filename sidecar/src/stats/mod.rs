@@ -1,6 +1,7 @@
 //! Pure statistics over slices and `ndarray` views: accumulators that merge, and functions of a sample.
 //!
-//! Nothing here reads a clock, draws its own seeds or does I/O. Sums are `f64` of exactly widened inputs.
+//! Nothing here reads a clock, draws its own seeds or does I/O. Sums are `f64` of exactly widened inputs, but for some rows at a
+//! time in `moments`.
 //! `docs/statistics.md` has every formula with its source and error.
 
 #![deny(unsafe_code)]

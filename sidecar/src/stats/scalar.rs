@@ -1,6 +1,7 @@
 //! What the values of a ring are made of, and what the kernels compute with.
 
 use half::{bf16, f16};
+use std::ops::{Add, AddAssign, Mul, Sub};
 
 /// An element of a ring section, widened exactly.
 pub trait Scalar: Copy {
@@ -20,21 +21,33 @@ pub trait Scalar: Copy {
 }
 
 /// f32 or f64.
-pub trait Lane: Copy + PartialOrd + Into<f64> {
+pub trait Lane: Copy + PartialOrd + Into<f64> + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
     /// An unsigned integer as wide: counts in lanes as wide as the values' stay in as many registers.
-    type Count: Copy + From<bool> + std::ops::AddAssign + Into<u64>;
+    type Count: Copy + From<bool> + AddAssign + Sub<Output = Self::Count> + Into<u64>;
     /// +∞.
     const INFINITY: Self;
     /// −∞.
     const NEG_INFINITY: Self;
+    /// Not a number.
+    const NAN: Self;
     /// 0.
     const ZERO: Self;
     /// 1.
     const ONE: Self;
+    /// A sum of squares below it may have lost some that were too small.
+    const SQUARES: Self;
     /// None.
     const ZERO_COUNT: Self::Count;
+    /// As many as fit.
+    fn count(n: u64) -> Self::Count;
     /// 0 or −0.
     fn is_zero(self) -> bool;
+    /// Neither NaN nor ±∞.
+    fn is_finite(self) -> bool;
+    /// ±∞.
+    fn is_infinite(self) -> bool;
+    /// The nearest to it.
+    fn nearest(x: f64) -> Self;
     /// The nearest f32.
     fn narrow(self) -> f32;
     /// Not a number.
@@ -48,16 +61,23 @@ pub trait Lane: Copy + PartialOrd + Into<f64> {
 }
 
 macro_rules! lane {
-    ($type:ty, $count:ty, $exponent_at:literal, $bias:literal, $leading_bits:expr) => {
+    ($type:ty, $count:ty, $squares:literal, $exponent_at:literal, $bias:literal, $leading_bits:expr) => {
         impl Lane for $type {
             type Count = $count;
             const INFINITY: $type = <$type>::INFINITY;
             const NEG_INFINITY: $type = <$type>::NEG_INFINITY;
+            const NAN: $type = <$type>::NAN;
             const ZERO: $type = 0.0;
             const ONE: $type = 1.0;
+            const SQUARES: $type = $squares;
             const ZERO_COUNT: $count = 0;
             const EXPONENT_AT: u32 = $exponent_at;
             const BIAS: i32 = $bias;
+            #[inline(always)]
+            #[allow(trivial_numeric_casts, clippy::unnecessary_cast, reason = "of u64 it is itself")]
+            fn count(n: u64) -> $count {
+                n as $count
+            }
             #[inline(always)]
             fn is_zero(self) -> bool {
                 self == 0.0
@@ -66,6 +86,19 @@ macro_rules! lane {
             #[allow(trivial_numeric_casts, clippy::unnecessary_cast, reason = "of f32 it is itself")]
             fn narrow(self) -> f32 {
                 self as f32
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                self.is_finite()
+            }
+            #[inline(always)]
+            fn is_infinite(self) -> bool {
+                self.is_infinite()
+            }
+            #[inline(always)]
+            #[allow(trivial_numeric_casts, clippy::unnecessary_cast, reason = "of f64 it is itself")]
+            fn nearest(x: f64) -> $type {
+                x as $type
             }
             #[inline(always)]
             fn is_nan(self) -> bool {
@@ -78,8 +111,8 @@ macro_rules! lane {
         }
     };
 }
-lane!(f32, u32, 23, 127, f32::to_bits);
-lane!(f64, u64, 20, 1023, |x: f64| (x.to_bits() >> 32) as u32);
+lane!(f32, u32, 1e-28, 23, 127, f32::to_bits);
+lane!(f64, u64, 1e-280, 20, 1023, |x: f64| (x.to_bits() >> 32) as u32);
 
 macro_rules! scalar {
     ($type:ty, $lane:ty, $tolerance:literal, $epsilon:expr, $widen:expr) => {
