@@ -1,7 +1,7 @@
 //! What the rows of a batch are classified as: a column for each thing that is said of a row.
 
 use super::scalar::Lane;
-use super::side_by_side::Answers;
+use super::side_by_side::Lanes;
 use super::{Flaw, Prediction};
 
 /// Instead of a class.
@@ -60,16 +60,14 @@ impl Classified {
         columns.into_iter().for_each(|column| column.reserve_exact(rows));
     }
 
-    /// The next rows, none with a flaw.
+    /// The next `n` rows, none with a flaw.
     #[inline(always)]
-    pub(super) fn extend<L: Lane, const W: usize>(&mut self, rows: &Answers<L, W>) {
-        self.classes.extend_from_slice(&rows.class);
-        self.confidence.extend_from_slice(&rows.confidence);
-        self.margin.extend_from_slice(&rows.margin);
-        self.entropy.extend_from_slice(&rows.entropy);
-        for tie in rows.tie {
-            self.ties += u64::from(tie);
-        }
+    pub(super) fn extend<L: Lane>(&mut self, rows: &Lanes<L>, n: usize, columns: usize, threshold: f64) {
+        self.classes.extend_from_slice(&rows.classes(columns, threshold)[..n]);
+        self.confidence.extend_from_slice(&rows.confidences()[..n]);
+        self.margin.extend_from_slice(&rows.margins(columns)[..n]);
+        self.entropy.extend_from_slice(&rows.entropies()[..n]);
+        self.ties += rows.ties(n, columns);
     }
 
     /// The next row; its sum may be off 1 by `tolerance`.

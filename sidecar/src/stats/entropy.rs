@@ -12,7 +12,7 @@ mod ln;
 use super::Scalar;
 use super::dispatch::{Kernel, dispatch};
 use super::scalar::Lane;
-use ln::ln;
+use ln::minus_ln;
 
 /// Values whose terms are computed together.
 const BLOCK: usize = 256;
@@ -44,8 +44,8 @@ impl<T: Scalar> Kernel for Row<'_, T> {
 /// What a value adds to its row's sum; `alone` if it is all of its row.
 #[inline(always)]
 pub(super) fn term<L: Lane>(p: L, alone: bool) -> f32 {
-    let p = unit(p);
-    surprise(p) + if alone { surprise(1.0 - p) } else { 0.0 }
+    let p = p.narrow();
+    surprise(p) + if alone { surprise(1.0 - if p > 0.0 { p } else { 0.0 }) } else { 0.0 }
 }
 
 /// What a row's sum is to be multiplied by.
@@ -65,18 +65,12 @@ impl Share {
     }
 }
 
-/// Written so that NaN is 0.
-#[inline(always)]
-fn unit<L: Lane>(p: L) -> f32 {
-    let p = p.narrow();
-    let p = if p > 0.0 { p } else { 0.0 };
-    if p < 1.0 { p } else { 1.0 }
-}
-
-/// −p ln p. What is too small to be normal adds next to nothing, by any logarithm.
+/// −p ln p, of p within [0, 1]; of NaN 0. What is too small to be normal adds nothing: it would add next to nothing.
 #[inline(always)]
 fn surprise(p: f32) -> f32 {
-    -p * ln(if p > f32::MIN_POSITIVE { p } else { f32::MIN_POSITIVE })
+    let p = if p < 1.0 { p } else { 1.0 };
+    let p = if p > f32::MIN_POSITIVE { p } else { f32::MIN_POSITIVE };
+    (p - f32::MIN_POSITIVE) * minus_ln(p)
 }
 
 #[cfg(test)]

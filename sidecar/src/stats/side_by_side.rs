@@ -2,68 +2,78 @@
 //!
 //! Within a row each probability waits for what the one before it did to the largest so far; the same column of several rows goes
 //! together. Every lane does what [`classify`] and [`entropy`] do to its row, in the same order, so the bits are the same. A row whose
-//! sum is finite has neither NaN nor ±∞; the others go to [`classify`] itself, and those left over at the end to both.
+//! sum is finite has neither NaN nor ±∞; the others go to [`classify`] itself.
 
 mod lanes;
-mod tile;
 
 use super::dispatch::{Kernel, dispatch};
 use super::entropy::{entropy, share_of};
 use super::scalar::Scalar;
-use super::{Classified, classify, packed, rows};
+use super::{Classified, classify, packed};
 use ndarray::ArrayView2;
 
-pub(super) use lanes::Answers;
-use lanes::Lanes;
+pub(super) use lanes::Lanes;
 
 /// Adds what [`classify`] and [`entropy`] say of every row, from the first to the last.
 pub fn classify_rows<T: Scalar>(matrix: &ArrayView2<'_, T>, threshold: f64, into: &mut Classified) {
     let (values, columns) = (packed(matrix), matrix.ncols());
     // What one column leaves of 1 is the other class's.
     let tolerance = if columns > 1 { T::SUM_TOLERANCE } else { f64::INFINITY };
-    let before = into.rows();
     into.reserve(matrix.nrows());
-    // As many lanes as have room in the registers; of a few columns two vectors' worth, so that neither waits for its own.
-    match (size_of::<T::Lane>(), columns) {
-        (4, ..8) => dispatch(Blocks::<T, 16> { values, columns, threshold, tolerance, into }),
-        (4, _) => dispatch(Blocks::<T, 8> { values, columns, threshold, tolerance, into }),
-        _ => dispatch(Blocks::<T, 4> { values, columns, threshold, tolerance, into }),
+    // Lanes cost more than they save.
+    if matrix.nrows() == 1 || columns == 0 {
+        for row in matrix.rows() {
+            let row = row.to_slice().expect("ring views are row-major without gaps");
+            into.push(classify(row.iter().map(|p| p.widen()), threshold), entropy(row), tolerance);
+        }
+        return;
     }
-    let done = into.rows() - before;
-    for row in rows(*matrix, done..matrix.nrows()).rows() {
-        let row = row.to_slice().expect("ring views are row-major without gaps");
-        into.push(classify(row.iter().map(|p| p.widen()), threshold), entropy(row), tolerance);
-    }
+    let mut lanes = Lanes::NONE;
+    dispatch(Rows { values, columns, threshold, tolerance, lanes: &mut lanes, into });
 }
 
-/// The rows that fill all of the `W` lanes.
-struct Blocks<'a, T, const W: usize> {
+struct Rows<'a, T: Scalar> {
     values: &'a [T],
     columns: usize,
     threshold: f64,
     tolerance: f64,
+    /// Lent, so that they stay in memory from step to step: there are too few registers.
+    lanes: &'a mut Lanes<T::Lane>,
     into: &'a mut Classified,
 }
 
-impl<T: Scalar, const W: usize> Kernel for Blocks<'_, T, W> {
+impl<T: Scalar> Kernel for Rows<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let Blocks { values, columns, threshold, tolerance, into } = self;
+        // Of few columns their number is known while this is compiled.
+        match self.columns {
+            1 => self.of(1),
+            2 => self.of(2),
+            3 => self.of(3),
+            columns => self.of(columns),
+        }
+    }
+}
+
+impl<T: Scalar> Rows<'_, T> {
+    #[inline(always)]
+    fn of(self, columns: usize) {
+        let Rows { values, threshold, tolerance, lanes, into, .. } = self;
         let share = share_of(columns);
-        for block in values.chunks_exact((W * columns).max(1)) {
-            let mut lanes = Lanes::<T::Lane, W>::none();
-            tile::add(block, columns, &mut lanes);
-            let said = lanes.answers(columns, threshold, share);
-            if said.are_flawless(tolerance) {
-                into.extend(&said);
+        for rows in values.chunks(lanes::rows_of(columns) * columns) {
+            lanes.take(rows, columns, share);
+            if lanes.are_flawless(tolerance) {
+                into.extend(lanes, rows.len() / columns, columns, threshold);
                 continue;
             }
-            for (r, row) in block.chunks_exact(columns).enumerate() {
-                let prediction =
-                    said.prediction(r).ok_or(()).or_else(|()| classify(row.iter().map(|p| p.widen()), threshold));
-                into.push(prediction, said.entropy[r], tolerance);
+            for (r, row) in rows.chunks_exact(columns).enumerate() {
+                let prediction = lanes
+                    .prediction(r, columns, threshold)
+                    .ok_or(())
+                    .or_else(|()| classify(row.iter().map(|p| p.widen()), threshold));
+                into.push(prediction, lanes.entropies()[r], tolerance);
             }
         }
     }
@@ -90,8 +100,9 @@ mod tests {
         classify_rows(&ArrayView2::from_shape((values.len() / columns, columns), values).unwrap(), 0.4, &mut got);
         prop_assert_eq!(&got, &row_by_row(values));
         let mut baseline = Classified::default();
-        Blocks::<T, 4> { values, columns, threshold: 0.4, tolerance, into: &mut baseline }.run();
-        prop_assert_eq!(&baseline, &row_by_row(&values[..baseline.rows() * columns]));
+        let mut lanes = Lanes::NONE;
+        Rows { values, columns, threshold: 0.4, tolerance, lanes: &mut lanes, into: &mut baseline }.run();
+        prop_assert_eq!(&baseline, &row_by_row(values));
         Ok(())
     }
 
