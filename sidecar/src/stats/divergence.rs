@@ -3,16 +3,17 @@
 //! p is the reference's share of a bin, q the current one, N and M the current and the reference's totals. Chance: if both come from
 //! one distribution, (q − p)² / p summed over the bins is χ² with B − 1 degrees of freedom times 1/N + 1/M, to first order; PSI is the
 //! same, the squared Hellinger distance and the Jensen-Shannon divergence (in nats) are an eighth of it. Few counts in a bin bend that,
-//! so z is taken of counts with half a one added.
+//! so z is taken of counts with half a one added, and of bins wide enough to expect something.
 
-use super::significance::chi2_p;
+use super::significance::{chi2_p, fisher_ln_p, normal_z};
 
-/// A measure, and how many standard deviations it lies above what chance alone gives on average.
+/// A measure, and how many standard deviations it lies above what chance alone gives on average; `None` where too little is expected
+/// to tell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the type says it")]
 pub struct Noisy {
     pub value: f64,
-    pub z: f64,
+    pub z: Option<f64>,
 }
 
 /// Two sets of counts over the same bins.
@@ -26,6 +27,10 @@ pub struct Contingency<'a> {
 
 /// Added to every count where an empty bin would be an infinity, or would say far more than that chance left it empty (Jeffreys' prior).
 const PSEUDO: f64 = 0.5;
+
+/// More bins than this are put together with their neighbours for z until they hold one in the reference and expect one now: of few,
+/// what half a count too much adds in each cannot reach a z that matters.
+const MOST_UNGROUPED: usize = 10;
 
 /// Bins whose expected counts are below are pooled for χ².
 const LEAST_EXPECTED: f64 = 5.0;
@@ -62,17 +67,39 @@ impl<'a> Contingency<'a> {
         1.0 / self.current_total + 1.0 / self.reference_total
     }
 
+    /// The same with sparse bins of many put together with their neighbours, the last as it comes. Only the reference decides: bins
+    /// chosen by what is counted now would not be those that chance is reckoned for. Neighbours, and not the sparsest of all: those are
+    /// sparse by chance too, and hold more the next time.
+    fn grouped(&self) -> [Vec<u64>; 2] {
+        let least = match self.reference.len() {
+            0..=MOST_UNGROUPED => 0.0,
+            _ => (self.reference_total / self.current_total).max(1.0),
+        };
+        let (mut groups, mut is_full) = ([Vec::<u64>::new(), Vec::new()], true);
+        for (&p, &q) in self.reference.iter().zip(self.current) {
+            for (group, count) in groups.iter_mut().zip([p, q]) {
+                match group.last_mut().filter(|_| !is_full) {
+                    Some(last) => *last = last.saturating_add(count),
+                    None => group.push(count),
+                }
+            }
+            is_full = groups[0].last().is_some_and(|&p| p as f64 >= least);
+        }
+        groups
+    }
+
     /// Of a measure that is to first order distributed as χ² · (1/N + 1/M).
-    fn z(&self, like_chi2: f64) -> f64 {
-        let degrees = self.reference.len() as f64 - 1.0;
-        (like_chi2 - degrees * self.scale()) / ((2.0 * degrees).sqrt() * self.scale())
+    fn z(&self, like_chi2: impl Fn(&Contingency<'_>) -> f64) -> Option<f64> {
+        let [reference, current] = self.grouped();
+        let grouped = Contingency::new(&reference, &current)?;
+        let degrees = reference.len() as f64 - 1.0;
+        Some((like_chi2(&grouped) - degrees * self.scale()) / ((2.0 * degrees).sqrt() * self.scale()))
     }
 
     /// Population stability index Σ(q − p) ln(q/p), half a count added to every bin on both sides (Jeffreys' prior), so that an empty
     /// bin is no infinity.
     pub fn psi(&self) -> Noisy {
-        let value = self.psi_with(PSEUDO);
-        Noisy { value, z: self.z(value) }
+        Noisy { value: self.psi_with(PSEUDO), z: self.z(|grouped| grouped.psi_with(PSEUDO)) }
     }
 
     fn psi_with(&self, pseudo: f64) -> f64 {
@@ -82,7 +109,7 @@ impl<'a> Contingency<'a> {
     /// Jensen-Shannon distance √JSD to base 2, in [0, 1] (Lin 1991; Endres and Schindelin 2003).
     pub fn jensen_shannon(&self) -> Noisy {
         let value = (self.jensen_shannon_nats(0.0) / std::f64::consts::LN_2).sqrt().min(1.0);
-        Noisy { value, z: self.z(8.0 * self.jensen_shannon_nats(PSEUDO)) }
+        Noisy { value, z: self.z(|grouped| 8.0 * grouped.jensen_shannon_nats(PSEUDO)) }
     }
 
     fn jensen_shannon_nats(&self, pseudo: f64) -> f64 {
@@ -94,7 +121,7 @@ impl<'a> Contingency<'a> {
     /// Hellinger distance √(1 − Σ√(pq)), in [0, 1].
     pub fn hellinger(&self) -> Noisy {
         let value = self.hellinger_squared(0.0).sqrt().min(1.0);
-        Noisy { value, z: self.z(8.0 * self.hellinger_squared(PSEUDO)) }
+        Noisy { value, z: self.z(|grouped| 8.0 * grouped.hellinger_squared(PSEUDO)) }
     }
 
     /// Half the sum of (√q − √p)² is the same as 1 − Σ√(pq), and keeps its digits where the two are nearly equal.
@@ -102,16 +129,14 @@ impl<'a> Contingency<'a> {
         self.shares(pseudo).map(|(p, q)| (q.sqrt() - p.sqrt()).powi(2)).sum::<f64>() / 2.0
     }
 
-    /// Largest |q − p| of a bin, in [0, 1]; z is the largest of the bins' two-proportion z.
+    /// Largest |q − p| of a bin, in [0, 1]; z is that of B times the exact p of this bin, for it was chosen out of B.
     pub fn l_infinity(&self) -> Noisy {
-        let value = self.shares(0.0).map(|(p, q)| (q - p).abs()).fold(0.0, f64::max);
-        let both = self.reference_total + self.current_total;
-        let z = self.shares(0.0).map(|(p, q)| {
-            let pooled = (p * self.reference_total + q * self.current_total) / both;
-            let deviation = (pooled * (1.0 - pooled) * self.scale()).sqrt();
-            if deviation > 0.0 { (q - p).abs() / deviation } else { 0.0 }
-        });
-        Noisy { value, z: z.fold(0.0, f64::max) }
+        let differences = self.shares(0.0).map(|(p, q)| (q - p).abs()).enumerate();
+        let (at, value) = differences.fold((0, 0.0), |most, it| if it.1 > most.1 { it } else { most });
+        let [n, m] = [self.current_total, self.reference_total].map(|total| total as u64);
+        let ln_p = fisher_ln_p(self.current[at], n, self.reference[at], m);
+        let of_all = |ln_p: f64| ln_p + (self.reference.len() as f64).ln();
+        Noisy { value, z: ln_p.map(|ln_p| normal_z(of_all(ln_p).min(0.0))) }
     }
 
     /// χ² of the 2 × B table; bins that are expected to hold fewer than 5 on either side are pooled into one. `None` if fewer than two
@@ -189,6 +214,38 @@ mod tests {
         assert!(Contingency::new(&[5, 1], &[0, 0]).is_none());
     }
 
+    #[test]
+    fn z_is_of_bins_that_expect_something() {
+        // 100,000 rows before and 100 now: five values, then 200 more that occurred once.
+        let (mut reference, mut current) = (vec![20_000; 5], vec![20; 5]);
+        let few = Contingency::new(&reference, &current).unwrap().psi();
+        reference.extend([1; 200]);
+        current.extend([0; 200]);
+        let sparse = Contingency::new(&reference, &current).unwrap();
+        let [grouped, _] = sparse.grouped();
+        assert_eq!(grouped, [20_000, 20_000, 20_000, 20_000, 20_000, 200], "all 200 together expect less than one");
+        assert!(sparse.psi().value > 0.5 && few.value < 1e-9);
+        for z in [few.z, sparse.psi().z, sparse.jensen_shannon().z, sparse.hellinger().z] {
+            assert!(z.unwrap() < 1.0, "{z:?}");
+        }
+        assert_eq!(Contingency::new(&[10; 11], &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap().psi().z, None, "one group");
+        let few = Contingency::new(&[0, 5000, 0], &[1000, 0, 0]).unwrap().psi();
+        assert!(few.z > Some(100.0), "few stay apart: {few:?}");
+    }
+
+    #[test]
+    fn the_largest_difference_has_its_own_bins_z_chosen_out_of_all() {
+        // The last bin is the least likely by chance, the first has the value.
+        let table = [[5000, 4000, 1000, 0], [44, 43, 10, 3]];
+        let largest = Contingency::new(&table[0], &table[1]).unwrap().l_infinity();
+        assert_near(largest.value, 0.06, 1e-12);
+        let of_bin = fisher_ln_p(44, 100, 5000, 10_000).unwrap();
+        assert_eq!(largest.z, Some(normal_z((of_bin + 4f64.ln()).min(0.0))));
+        assert!(largest.z < Some(1.0), "{largest:?}");
+        let gone = Contingency::new(&[0, 4000], &[1000, 0]).unwrap().l_infinity();
+        assert!(gone.value == 1.0 && gone.z > Some(50.0), "{gone:?}");
+    }
+
     proptest! {
         #[test]
         fn are_zero_between_equals_and_symmetric(
@@ -205,8 +262,8 @@ mod tests {
                     (there.hellinger(), back.hellinger()),
                     (there.l_infinity(), back.l_infinity()),
                 ] {
-                    prop_assert!((a.value - b.value).abs() <= 1e-12 && (a.z - b.z).abs() <= 1e-9 * a.z.abs().max(1.0));
-                    prop_assert!(a.value >= 0.0 && a.z.is_finite());
+                    prop_assert!((a.value - b.value).abs() <= 1e-12);
+                    prop_assert!(a.value >= 0.0 && a.z.is_none_or(f64::is_finite));
                 }
                 prop_assert!(there.jensen_shannon().value <= 1.0 && there.hellinger().value <= 1.0);
             }

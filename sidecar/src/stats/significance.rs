@@ -1,7 +1,7 @@
 //! p-values, and what becomes of them when there are many.
 
-use statrs::function::erf::erfc;
-use statrs::function::gamma::gamma_ur;
+use statrs::function::erf::erfc_inv;
+use statrs::function::gamma::{gamma_ur, ln_gamma};
 
 /// Upper tail of χ² with `degrees` degrees of freedom.
 pub fn chi2_p(statistic: f64, degrees: u64) -> f64 {
@@ -12,11 +12,6 @@ pub fn chi2_p(statistic: f64, degrees: u64) -> f64 {
     } else {
         0.0
     }
-}
-
-/// Two-sided p of a standard normal.
-pub fn normal_p(z: f64) -> f64 {
-    erfc(z.abs() / std::f64::consts::SQRT_2)
 }
 
 /// Asymptotic p of a two-sample Kolmogorov-Smirnov distance `d` between samples of `n` and `m`, with Stephens' correction for small
@@ -35,12 +30,45 @@ pub fn kolmogorov_p(d: f64, n: f64, m: f64) -> f64 {
     (2.0 * (1..=40).map(term).sum::<f64>()).clamp(0.0, 1.0)
 }
 
-/// z of the difference of two shares, `a` of `n` and `b` of `m`, pooled. `None` where both are 0, both are 1, or one is of nothing.
-pub fn two_proportion_z(a: u64, n: u64, b: u64, m: u64) -> Option<f64> {
-    let (a, n, b, m) = (a as f64, n as f64, b as f64, m as f64);
-    let pooled = (a + b) / (n + m);
-    let deviation = (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt();
-    (n > 0.0 && m > 0.0 && deviation > 0.0).then(|| (a / n - b / m) / deviation)
+/// ln p of Fisher's exact test that `a` of `n` and `b` of `m` are of one share: twice the tail in which `a` lies, given `a + b`. It holds
+/// however few are expected, and as a logarithm also where p is less than any f64. `None` where one share is of nothing.
+pub fn fisher_ln_p(a: u64, n: u64, b: u64, m: u64) -> Option<f64> {
+    let [mut a, mut n, mut b, mut m] = [a, n, b, m].map(|count| count as f64);
+    if n == 0.0 || m == 0.0 {
+        return None;
+    }
+    if a * m < b * n {
+        (a, n, b, m) = (b, m, a, n);
+    }
+    let ln_choose = |n: f64, k: f64| ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0);
+    let in_bin = a + b;
+    let ln_first = ln_choose(in_bin, a) + ln_choose(n + m - in_bin, n - a) - ln_choose(n + m, n);
+    let (mut tail, mut term, mut x) = (1.0, 1.0, a);
+    for _ in 0..MOST_TERMS {
+        let ratio = (in_bin - x) * (n - x) / ((x + 1.0) * (m - in_bin + x + 1.0));
+        // Ratios only fall: what is left is at most a geometric series.
+        let left = term * ratio / (1.0 - ratio).max(f64::EPSILON);
+        if left < 1e-12 * tail {
+            break;
+        }
+        (term, x) = (term * ratio, x + 1.0);
+        tail += term;
+    }
+    Some((std::f64::consts::LN_2 + ln_first + tail.ln()).min(0.0))
+}
+
+/// Terms of a tail. Where they do not suffice it is so wide that its p is far from any limit.
+const MOST_TERMS: usize = 10_000;
+
+/// |z| of a standard normal whose two-sided p has this logarithm.
+pub fn normal_z(ln_p: f64) -> f64 {
+    const LEAST_LN: f64 = -600.0;
+    if ln_p > LEAST_LN {
+        return std::f64::consts::SQRT_2 * erfc_inv(ln_p.exp().min(1.0));
+    }
+    // p → √(2/π) exp(−z²/2) / z
+    let z = |near: f64| (std::f64::consts::FRAC_2_PI.ln() - 2.0 * (ln_p + near.ln())).sqrt();
+    (0..4).fold((-2.0 * ln_p).sqrt(), |near, _| z(near))
 }
 
 /// The false discovery rates at which each of `p` would be called (Benjamini and Hochberg, Controlling the False Discovery Rate, 1995).
@@ -59,16 +87,21 @@ pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use statrs::function::erf::erfc;
+
+    /// Two-sided p of a standard normal.
+    fn normal_p(z: f64) -> f64 {
+        erfc(z / std::f64::consts::SQRT_2)
+    }
 
     fn assert_near(got: f64, want: f64, within: f64) {
         assert!((got - want).abs() <= within, "{got}, want {want}");
     }
 
     #[test]
-    fn chi2_and_the_normal_agree_with_tables() {
+    fn chi2_agrees_with_tables() {
         assert_near(chi2_p(3.841_458_820_694_124, 1), 0.05, 1e-9);
         assert_near(chi2_p(16.918_977_604_620_45, 9), 0.05, 1e-9);
-        assert_near(normal_p(1.959_963_984_540_054), 0.05, 1e-9);
         assert_eq!((chi2_p(0.0, 3), chi2_p(f64::INFINITY, 3)), (1.0, 0.0));
     }
 
@@ -82,11 +115,52 @@ mod tests {
         assert_near(kolmogorov_p(1.0, 1e4, 1e4), 0.0, 1e-300);
     }
 
+    /// Every table with the same margins, one after the other.
+    fn fisher_by_hand(a: u64, n: u64, b: u64, m: u64) -> f64 {
+        let choose = |n: u64, k: u64| (0..k).fold(1.0, |c, i| c * (n - i) as f64 / (i + 1) as f64);
+        let in_bin = a + b;
+        let probability = |x: u64| choose(in_bin, x) * choose(n + m - in_bin, n - x) / choose(n + m, n);
+        let all = in_bin.saturating_sub(m)..=in_bin.min(n);
+        let tail = |is_in: &dyn Fn(u64) -> bool| all.clone().filter(|x| is_in(*x)).map(probability).sum::<f64>();
+        (2.0 * tail(&|x| x >= a).min(tail(&|x| x <= a))).min(1.0)
+    }
+
     #[test]
-    fn a_difference_of_shares_is_measured_in_its_deviations() {
-        assert_near(two_proportion_z(30, 100, 20, 100).unwrap(), 1.632_993_16, 1e-8);
-        assert_eq!(two_proportion_z(0, 100, 0, 100), None);
-        assert_eq!(two_proportion_z(1, 1, 0, 0), None);
+    fn fisher_equals_adding_up_every_table_with_the_same_margins() {
+        for [a, n, b, m] in
+            [[3, 10, 1, 12], [0, 5, 9, 30], [2, 40, 0, 500], [20, 20, 0, 7], [9, 30, 30, 100], [1, 1, 0, 1]]
+        {
+            let p = fisher_ln_p(a, n, b, m).unwrap().exp();
+            assert_near(p, fisher_by_hand(a, n, b, m), 1e-10);
+            assert_near(fisher_ln_p(b, m, a, n).unwrap().exp(), p, 1e-10);
+        }
+        for none_or_all in [[0, 9, 0, 20], [9, 9, 20, 20]] {
+            let [a, n, b, m] = none_or_all;
+            assert_near(fisher_ln_p(a, n, b, m).unwrap(), 0.0, 1e-9);
+        }
+        assert_eq!(fisher_ln_p(1, 1, 0, 0), None);
+    }
+
+    #[test]
+    fn of_large_counts_fisher_has_the_z_of_two_proportions() {
+        for (a, z) in [(3000, 15.0), (2100, 1.6), (2000, 0.0), (9999, 130.0)] {
+            let (n, b, m) = (10_000.0, 20_000, 100_000.0);
+            let pooled = (a as f64 + f64::from(b)) / (n + m);
+            let want = (a as f64 / n - f64::from(b) / m) / (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt();
+            let got = normal_z(fisher_ln_p(a, 10_000, b as u64, 100_000).unwrap());
+            assert!((got - want).abs() < 0.05 + 0.1 * want && got + 1.0 > z, "{got}, {want}");
+        }
+    }
+
+    #[test]
+    fn z_is_that_of_its_p_also_where_p_is_no_f64() {
+        assert_near(normal_z(0.05f64.ln()), 1.959_963_984_540_054, 1e-9);
+        for z in [0.01, 1.0, 5.0, 20.0, 34.0] {
+            assert_near(normal_z(normal_p(z).ln()), z, 1e-6 * z);
+        }
+        assert_near(normal_z(-599.999_999), normal_z(-600.000_001), 1e-4);
+        assert_near(normal_z(-5e5), 1000.0, 0.01);
+        assert_eq!(normal_z(0.0), 0.0);
     }
 
     /// The example of scipy.stats.false_discovery_control.

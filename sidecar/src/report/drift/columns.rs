@@ -4,7 +4,7 @@ use super::{ColumnDrift, ColumnKind, Measure};
 use crate::reference::{Column, Numerical, Reference};
 use crate::report::OrderedSample;
 use crate::report::ordered::has_classes;
-use crate::stats::{Categories, Contingency, Moment, kolmogorov_p, normal_p, spread, two_proportion_z};
+use crate::stats::{Categories, Contingency, Moment, fisher_ln_p, kolmogorov_p, normal_z, spread};
 use std::f64::consts::FRAC_2_PI;
 
 /// Of every column of the profile, yet without q and verdicts.
@@ -62,6 +62,8 @@ fn nothing(of: ColumnKind, name: &str, reason: &'static str) -> ColumnDrift {
         name: name.to_owned(),
         n: 0,
         reference_n: 0,
+        rows: 0,
+        reference_rows: 0,
         bins: 0,
         bins_hash: String::new(),
         out_of_range: None,
@@ -80,6 +82,13 @@ fn nothing(of: ColumnKind, name: &str, reason: &'static str) -> ColumnDrift {
 }
 
 impl ColumnDrift {
+    /// What the missing values say, over all rows.
+    fn with_missing(self, column: &Column, moment: &Moment) -> ColumnDrift {
+        let (rows, reference_rows) = (moment.n + moment.nan + moment.inf, column.rows());
+        let missing = missing([moment.nan, rows], [column.moment.nan, reference_rows]);
+        ColumnDrift { rows, reference_rows, missing, ..self }
+    }
+
     /// What counts in the same bins say.
     fn with_counts(self, reference: &[u64], current: &[u64], hash: u32) -> ColumnDrift {
         let total = |counts: &[u64]| counts.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
@@ -88,6 +97,8 @@ impl ColumnDrift {
         let base = ColumnDrift {
             n,
             reference_n,
+            rows: n,
+            reference_rows: reference_n,
             bins: reference.len() as u64,
             bins_hash: format!("{hash:08x}"),
             reason: (n == 0 || reference_n == 0).then_some("empty"),
@@ -123,10 +134,10 @@ fn numerical(
     let Some((column, reference)) = column.and_then(|column| Some((column, column.as_numerical()?))) else {
         return nothing(of, name, "no_reference");
     };
-    if reference.edges.is_empty() {
-        return ColumnDrift { missing: missing(column, moment), ..nothing(of, name, "empty") };
-    }
     let in_bins = moment.n + moment.inf;
+    if reference.edges.is_empty() {
+        return ColumnDrift { n: in_bins, ..nothing(of, name, "empty") }.with_missing(column, moment);
+    }
     let counts = between(in_bins, &above(reference.edges.len()));
     let out_of_range = counts[0] + counts[counts.len() - 1];
     let hash = hash(reference.edges.iter());
@@ -135,20 +146,15 @@ fn numerical(
             p: Some(kolmogorov_p(distance, in_bins as f64, reference.total() as f64)),
             ..Measure::of(distance)
         };
-        let (w1, missing) = (mean_difference(&column.moment, moment), missing(column, moment));
-        return ColumnDrift {
-            ks,
-            w1,
-            missing,
-            at_least: true,
-            out_of_range: Some(out_of_range),
-            ..nothing(of, name, "")
-        }
-        .with_counts(&inner(&nearest), &inner(&counts), hash);
+        let w1 = mean_difference(&column.moment, moment);
+        return ColumnDrift { ks, w1, at_least: true, out_of_range: Some(out_of_range), ..nothing(of, name, "") }
+            .with_counts(&inner(&nearest), &inner(&counts), hash)
+            .with_missing(column, moment);
     }
     let Distances { ks, w1 } = distances;
-    ColumnDrift { ks, w1, missing: missing(column, moment), out_of_range: Some(out_of_range), ..nothing(of, name, "") }
+    ColumnDrift { ks, w1, out_of_range: Some(out_of_range), ..nothing(of, name, "") }
         .with_counts(&inner(&reference.counts), &inner(&counts), hash)
+        .with_missing(column, moment)
 }
 
 /// At or below each edge, of all in the bins; 0 of nothing.
@@ -253,13 +259,9 @@ fn categorical(name: &str, column: Option<&Column>, moment: &Moment, categories:
     current[reference.values.len()] += categories.other();
     let counts: Vec<u64> = reference.values.iter().map(|(_, n)| *n).chain([reference.other]).collect();
     let undefined = Measure::undefined("categorical");
-    ColumnDrift {
-        ks: undefined,
-        w1: undefined,
-        missing: missing(column, moment),
-        ..nothing(ColumnKind::Feature, name, "")
-    }
-    .with_counts(&counts, &current, hash(reference.values.iter().map(|(value, _)| value)))
+    ColumnDrift { ks: undefined, w1: undefined, ..nothing(ColumnKind::Feature, name, "") }
+        .with_counts(&counts, &current, hash(reference.values.iter().map(|(value, _)| value)))
+        .with_missing(column, moment)
 }
 
 /// PSI over the classes that two versions predicted.
@@ -293,15 +295,11 @@ fn classes(of: ColumnKind, names: &[String], counts: &[u64], reference: &[(Strin
         .with_counts(&known, &current, hash)
 }
 
-/// The difference of the shares of NaN.
-fn missing(column: &Column, moment: &Moment) -> Measure {
-    let (rows, then) = (moment.n + moment.nan + moment.inf, column.rows());
-    if rows == 0 || then == 0 {
-        return Measure::undefined("empty");
-    }
-    let share = moment.nan as f64 / rows as f64 - column.moment.nan as f64 / then as f64;
-    let z = two_proportion_z(moment.nan, rows, column.moment.nan, then).unwrap_or(0.0);
-    Measure { z: Some(z), p: Some(normal_p(z)), ..Measure::of(share) }
+/// The difference of the shares of NaN, each of so many rows.
+fn missing([nan, rows]: [u64; 2], [nan_then, rows_then]: [u64; 2]) -> Measure {
+    let Some(ln_p) = fisher_ln_p(nan, rows, nan_then, rows_then) else { return Measure::undefined("empty") };
+    let share = nan as f64 / rows as f64 - nan_then as f64 / rows_then as f64;
+    Measure { z: Some(normal_z(ln_p) * share.signum()), p: Some(ln_p.exp()), ..Measure::of(share) }
 }
 
 fn hash<'a>(values: impl Iterator<Item = &'a f64>) -> u32 {

@@ -122,11 +122,12 @@ impl Measure {
 
     /// A value with its z.
     pub fn noisy(noisy: Noisy) -> Measure {
-        Measure { z: Some(noisy.z), ..Measure::of(noisy.value) }
+        Measure { z: noisy.z, ..Measure::of(noisy.value) }
     }
 
-    /// Large enough by its levels, and `believed`.
+    /// Large enough by its levels, and `believed`. Without levels it is switched off, and has no verdict.
     pub fn judge(&mut self, levels: &Levels, believed: impl Fn(&Measure) -> bool) {
-        self.verdict = self.value.map(|value| levels.verdict(value.abs(), believed(self)));
+        let is_on = levels.warn.or(levels.alert).is_some();
+        self.verdict = self.value.filter(|_| is_on).map(|value| levels.verdict(value.abs(), believed(self)));
     }
 }

@@ -36,6 +36,8 @@ pub struct ColumnDrift {
     pub name: String,
     pub n: u64,
     pub reference_n: u64,
+    pub rows: u64,
+    pub reference_rows: u64,
     pub bins: u64,
     pub bins_hash: String,
     pub out_of_range: Option<u64>,
@@ -120,7 +122,7 @@ impl ColumnDrift {
         super::DRIFT_BYTES + self.name.len() as u64
     }
 
-    /// The measure with the worst verdict, and its name; of several the first.
+    /// The measure with the worst verdict, and its name; of several the first. One without a verdict is not worse than any that has one.
     pub fn worst(&self) -> (&'static str, Measure) {
         let measures = [
             ("psi", self.psi),
@@ -144,23 +146,26 @@ fn fill_q(columns: &mut [ColumnDrift], measure: impl Fn(&mut ColumnDrift) -> &mu
     tested.iter_mut().zip(benjamini_hochberg(&p)).for_each(|(measure, q)| measure.q = Some(q));
 }
 
-/// χ² has a verdict, but no effect size: with enough rows it finds any difference, so the column's verdict is without it.
+/// χ² has a verdict, but no effect size: with enough rows it finds any difference, so the column's verdict is without it. What is missing
+/// is judged by its own rows: a column that has gone altogether has no values for the other measures.
 fn judge(column: &mut ColumnDrift, settings: &DriftSettings) {
-    if column.n < settings.min_rows || column.reference_n < settings.min_rows {
-        column.reason = column.reason.filter(|reason| !reason.is_empty()).or(Some("too_few"));
-        return;
+    let above_chance = |measure: &Measure| measure.z.is_some_and(|z| z >= settings.z);
+    if column.rows.min(column.reference_rows) >= settings.min_rows {
+        column.missing.judge(&settings.missing, |missing| missing.z.is_some_and(|z| z.abs() >= settings.z));
     }
-    column.reason = None;
-    let by_z = |measure: &Measure| measure.z.is_some_and(|z| z.abs() >= settings.z);
-    let by_q = |measure: &Measure| measure.q.is_some_and(|q| q < settings.fdr);
-    column.psi.judge(&settings.psi, by_z);
-    column.jensen_shannon.judge(&settings.jensen_shannon, by_z);
-    column.hellinger.judge(&settings.hellinger, by_z);
-    column.l_infinity.judge(&settings.l_infinity, by_z);
-    column.w1.judge(&settings.w1, by_z);
-    column.missing.judge(&settings.missing, by_z);
-    column.ks.judge(&settings.ks, by_q);
-    column.chi2.judge(&Levels { warn: Some(0.0), alert: None }, by_q);
+    if column.n.min(column.reference_n) >= settings.min_rows {
+        let by_q = |measure: &Measure| measure.q.is_some_and(|q| q < settings.fdr);
+        column.reason = None;
+        column.psi.judge(&settings.psi, above_chance);
+        column.jensen_shannon.judge(&settings.jensen_shannon, above_chance);
+        column.hellinger.judge(&settings.hellinger, above_chance);
+        column.l_infinity.judge(&settings.l_infinity, above_chance);
+        column.w1.judge(&settings.w1, above_chance);
+        column.ks.judge(&settings.ks, by_q);
+        column.chi2.judge(&Levels { warn: Some(0.0), alert: None }, by_q);
+    } else {
+        column.reason = column.reason.filter(|reason| !reason.is_empty()).or(Some("too_few"));
+    }
     column.verdict = column.worst().1.verdict;
 }
 
@@ -292,6 +297,72 @@ mod tests {
         assert_eq!(feature(&drift, "constant").w1.reason, Some("constant_reference"));
         assert!((feature(&drift, "gaps").missing.value.unwrap() - 0.1).abs() < 0.02);
         assert_eq!((drift.drifted, drift.drifted_share.verdict), (3, Some(Verdict::Alert)));
+    }
+
+    #[test]
+    fn a_column_that_goes_missing_or_comes_back_is_judged_by_its_rows() {
+        // 1,000 rows of 5,000 before: altogether, all but 20 values, categorical.
+        let drift = against_usual(1000, |i| {
+            let [level, _, constant, gap] = usual(i);
+            [if i < 20 { level } else { f64::NAN }, f64::NAN, constant, if i < 900 { gap } else { f64::NAN }]
+        });
+        let [level, plan, gaps] = ["level", "plan", "gaps"].map(|name| feature(&drift, name));
+        for column in [level, plan, gaps] {
+            assert_eq!((column.verdict, column.worst().0), (Some(Verdict::Alert), "missing"), "{column:#?}");
+            assert_eq!((column.rows, column.reference_rows), (1000, 5000));
+        }
+        assert_eq!((level.missing.value, level.reason, level.psi.verdict), (Some(0.98), Some("too_few"), None));
+        assert_eq!((plan.missing.value, plan.reason, plan.n), (Some(1.0), Some("empty"), 0));
+        assert_eq!((drift.monitored, drift.drifted, drift.drifted_share.value), (4, 3, Some(0.75)));
+        let nothing = |i| [usual(i)[0], f64::NAN, usual(i)[2], f64::NAN];
+        let reference = Reference::of(&fed(Profile::new(spec(), 10_000, 1), 5_000, nothing));
+        let frozen = reference.frozen(&spec());
+        let drift = drifted(&fed(Profile::new(spec(), 10_000, 2).counting_in(Some(&frozen)), 100, usual), &reference);
+        for (name, n, missing) in [("plan", 100, -1.0), ("gaps", 90, -0.9)] {
+            let column = feature(&drift, name);
+            assert_eq!((column.verdict, column.missing.value, column.n), (Some(Verdict::Alert), Some(missing), n));
+            assert!(column.missing.z < Some(-5.0) && column.missing.p < Some(1e-9), "{column:#?}");
+        }
+        let few = drifted(&fed(Profile::new(spec(), 9, 2).counting_in(Some(&frozen)), 29, usual), &reference);
+        assert_eq!(feature(&few, "plan").verdict, None);
+    }
+
+    #[test]
+    fn rows_whose_probabilities_are_all_missing_are_drift() {
+        let reference = Reference::of(&fed(Profile::new(spec(), 10_000, 1), 5_000, usual));
+        let mut profile = Profile::new(spec(), 10_000, 2).counting_in(Some(&reference.frozen(&spec())));
+        let missing = Columns::F64(ArrayView2::from_shape((300, 2), &[f64::NAN; 600]).unwrap());
+        profile.update(&Rows { count: 300, probabilities: Some(missing), ..Rows::default() });
+        let drift = drifted(&profile, &reference);
+        let probabilities = || drift.columns.iter().filter(|column| column.of == ColumnKind::Probability);
+        assert_eq!(probabilities().count(), 2);
+        assert!(probabilities().all(|column| column.missing.verdict == Some(Verdict::Alert)), "{drift:#?}");
+        assert_eq!(drift.verdict, Some(Verdict::Alert));
+    }
+
+    #[test]
+    fn much_less_than_chance_gives_is_no_drift() {
+        // Four values in exact turn are nearer to each other than any sample; with z = 0.5 either side would do.
+        let reference = Reference::of(&fed(Profile::new(spec(), 100, 1), 400, usual));
+        let profile = fed(Profile::new(spec(), 100, 2).counting_in(Some(&reference.frozen(&spec()))), 400, usual);
+        let any = Levels { warn: Some(-1.0), alert: None };
+        let settings =
+            DriftSettings { z: 0.5, psi: any, jensen_shannon: any, hellinger: any, ..DriftSettings::default() };
+        let drift = drift(&OrderedSample::of(&profile, Some(&reference)), &settings).unwrap();
+        let plan = feature(&drift, "plan");
+        assert!(plan.psi.z < Some(-0.5) && plan.hellinger.z < Some(-0.5), "{plan:#?}");
+        assert_eq!(plan.verdict, Some(Verdict::Ok));
+    }
+
+    #[test]
+    fn a_measure_that_is_switched_off_has_no_verdict_and_is_never_the_worst() {
+        let reference = Reference::of(&fed(Profile::new(spec(), 100, 1), 400, usual));
+        let profile = fed(Profile::new(spec(), 100, 2).counting_in(Some(&reference.frozen(&spec()))), 400, usual);
+        let off = Levels { warn: None, alert: None };
+        let settings = DriftSettings { psi: off, ks: off, w1: off, missing: off, ..DriftSettings::default() };
+        let drift = drift(&OrderedSample::of(&profile, Some(&reference)), &settings).unwrap();
+        let level = feature(&drift, "level");
+        assert_eq!((level.psi.verdict, level.worst().0, level.verdict), (None, "jensen_shannon", Some(Verdict::Ok)));
     }
 
     #[test]
