@@ -34,8 +34,41 @@ const KINDS: [&str; 12] = [
     "large whole numbers",
     "constant",
 ];
+/// Codes: so many values, as likely as each other, by Zipf's law, or one of them in half of the rows; or each .9 times as often as the
+/// one before it; or so many that new ones always come.
+const CODES: [&str; 11] = [
+    "100 codes",
+    "100 codes, Zipf",
+    "100 codes, one in half",
+    "200 codes",
+    "200 codes, Zipf",
+    "200 codes, one in half",
+    "1000 codes",
+    "1000 codes, Zipf",
+    "1000 codes, one in half",
+    "geometric codes",
+    "whole numbers of a long tail",
+];
+
+/// Columns of one sort, as many of each kind.
+#[derive(Clone, Copy)]
+struct Sort {
+    kinds: &'static [&'static str],
+    features: usize,
+    reference_rows: usize,
+    categorical: bool,
+    value: fn(usize, &mut Xoshiro256PlusPlus, f64) -> f64,
+}
+
+const NUMBERS: Sort =
+    Sort { kinds: &KINDS, features: FEATURES, reference_rows: REFERENCE_ROWS, categorical: false, value };
+
+fn codes(reference_rows: usize) -> Sort {
+    Sort { kinds: &CODES, features: 2 * CODES.len(), reference_rows, categorical: true, value: code }
+}
 
 struct World {
+    sort: Sort,
     random: Xoshiro256PlusPlus,
     spec: Arc<Spec>,
     reference: Reference,
@@ -84,21 +117,35 @@ fn value(feature: usize, random: &mut Xoshiro256PlusPlus, shift: f64) -> f64 {
     }
 }
 
+/// A code of the feature's kind.
+fn code(feature: usize, random: &mut Xoshiro256PlusPlus, _: f64) -> f64 {
+    let (kind, u) = (feature % CODES.len(), uniform(random));
+    let codes = [100.0, 200.0, 1000.0, 0.0][kind / 3];
+    match kind {
+        10 => (1.0 - u).powi(-2).floor(),
+        9 => ((1.0 - u).ln() / 0.9f64.ln()).floor(),
+        1 | 4 | 7 => (codes + 1.0f64).powf(u).floor(),
+        2 | 5 | 8 if u < 0.5 => codes,
+        _ => (uniform(random) * codes).floor(),
+    }
+}
+
 impl Made {
-    fn make(self, spec: &Arc<Spec>, random: &mut Xoshiro256PlusPlus) -> Reference {
+    fn make(self, sort: Sort, spec: &Arc<Spec>, random: &mut Xoshiro256PlusPlus) -> Reference {
         let mut merged = |parts: usize, part: Made| {
-            let parts: Vec<Reference> = (0..parts).map(|_| part.make(spec, random)).collect();
+            let parts: Vec<Reference> = (0..parts).map(|_| part.make(sort, spec, random)).collect();
             Reference::merge(&parts, None).unwrap()
         };
         match self {
             Made::Rows => {
-                Reference::of(&fed(Profile::new(spec.clone(), REFERENCE_ROWS as u64, 1), REFERENCE_ROWS, random))
+                let rows = sort.reference_rows;
+                Reference::of(&fed(Profile::new(spec.clone(), rows as u64, 1), sort, rows, random))
             }
             Made::Merged { parts } => merged(parts, Made::Rows),
             Made::MergedReports { parts, periods, rows } => merged(parts, Made::Reports { periods, rows }),
             Made::Reports { periods, rows } => {
                 let line = |i| {
-                    let profile = fed(Profile::new(spec.clone(), 16_384, i), rows, random);
+                    let profile = fed(Profile::new(spec.clone(), 16_384, i), sort, rows, random);
                     serde_json::to_string(&report_of(&OrderedSample::of(&profile, None), i)).unwrap() + "\n"
                 };
                 reported(&(1..=periods as u64).map(line).collect::<String>())
@@ -121,20 +168,20 @@ fn report_of(sample: &OrderedSample<'_>, period: u64) -> Report {
 }
 
 impl World {
-    fn new(made: Made, seed: u64) -> World {
-        let feature = |i: usize| Feature { name: format!("f{i}"), categorical: false };
-        let spec =
-            Arc::new(Spec { model: "m".into(), features: (0..FEATURES).map(feature).collect(), ..Spec::default() });
+    fn new(sort: Sort, made: Made, seed: u64) -> World {
+        let feature = |i: usize| Feature { name: format!("f{i}"), categorical: sort.categorical };
+        let features = (0..sort.features).map(feature).collect();
+        let spec = Arc::new(Spec { model: "m".into(), features, ..Spec::default() });
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let reference = made.make(&spec, &mut random);
-        World { random, spec, reference, alerts: Alerts::new(AlertSettings::default()), period: 0 }
+        let reference = made.make(sort, &spec, &mut random);
+        World { sort, random, spec, reference, alerts: Alerts::new(AlertSettings::default()), period: 0 }
     }
 
     /// A period of `rows` rows, the feature `moved` half a deviation beside itself.
     fn live(&mut self, rows: usize, moved: Option<usize>) -> Report {
         let frozen = self.reference.frozen(&self.spec);
         let mut profile = Profile::new(self.spec.clone(), 16_384, self.period).counting_in(Some(&frozen));
-        feed(&mut profile, rows, &mut self.random, moved);
+        feed(&mut profile, self.sort, rows, &mut self.random, moved);
         self.period += 1;
         let sample = OrderedSample::of(&profile, Some(&self.reference));
         let mut report = report_of(&sample, self.period).against(&sample, &DriftSettings::default());
@@ -143,19 +190,19 @@ impl World {
     }
 }
 
-fn fed(mut profile: Profile, rows: usize, random: &mut Xoshiro256PlusPlus) -> Profile {
-    feed(&mut profile, rows, random, None);
+fn fed(mut profile: Profile, sort: Sort, rows: usize, random: &mut Xoshiro256PlusPlus) -> Profile {
+    feed(&mut profile, sort, rows, random, None);
     profile
 }
 
-fn feed(profile: &mut Profile, rows: usize, random: &mut Xoshiro256PlusPlus, moved: Option<usize>) {
+fn feed(profile: &mut Profile, sort: Sort, rows: usize, random: &mut Xoshiro256PlusPlus, moved: Option<usize>) {
     const BATCH: usize = 1000;
+    let width = sort.features;
     for first in (0..rows).step_by(BATCH) {
         let count = BATCH.min(rows - first);
         let shift = |feature| if moved == Some(feature) { 0.5 } else { 0.0 };
-        let values: Vec<f64> =
-            (0..count * FEATURES).map(|i| value(i % FEATURES, random, shift(i % FEATURES))).collect();
-        let features = Columns::F64(ArrayView2::from_shape((count, FEATURES), &values).unwrap());
+        let values: Vec<f64> = (0..count * width).map(|i| (sort.value)(i % width, random, shift(i % width))).collect();
+        let features = Columns::F64(ArrayView2::from_shape((count, width), &values).unwrap());
         profile.update(&Rows { count, features: Some(features), ..Rows::default() });
     }
 }
@@ -194,15 +241,17 @@ impl Judged {
 const HEADING: &str = "rows a period   verdicts   not ok   alerts   expected a month (at most)";
 
 /// Nothing changes for `periods()`. Kind by kind, for a rare alarm in every column is none, and a steady one in a few is many.
-fn assert_quiet(made: Made, rows: usize) {
-    let mut world = World::new(made, rows as u64);
-    let (mut kinds, mut alerts) = ([Judged::default(); KINDS.len()], 0);
-    (0..FEATURES).for_each(|feature| kinds[feature % KINDS.len()].columns += 1);
+fn assert_quiet(sort: Sort, made: Made, rows: usize) {
+    let mut world = World::new(sort, made, rows as u64);
+    let (mut kinds, mut alerts) = (vec![Judged::default(); sort.kinds.len()], 0);
+    let kind_of = |feature| feature % sort.kinds.len();
+    // Of a hundred columns, whatever their number.
+    (0..FEATURES).for_each(|feature| kinds[kind_of(feature)].columns += 1);
     for _ in 0..periods() {
         let report = world.live(rows, None);
         let columns = report.drift.iter().flat_map(|drift| &drift.columns);
         for (feature, column) in columns.filter(|column| column.of == ColumnKind::Feature).enumerate() {
-            let kind = &mut kinds[feature % KINDS.len()];
+            let kind = &mut kinds[kind_of(feature)];
             kind.verdicts += u64::from(column.verdict.is_some());
             kind.bad += u64::from(column.verdict > Some(Verdict::Ok));
         }
@@ -215,7 +264,7 @@ fn assert_quiet(made: Made, rows: usize) {
     });
     let a_month: f64 = kinds.iter().map(Judged::alerts_a_month).sum();
     println!("{rows:>13} {:>10} {:>8} {alerts:>8}   {a_month:.2e}   {made:?}", all.verdicts, all.bad);
-    for (name, kind) in KINDS.iter().zip(&kinds).filter(|(_, kind)| kind.bad > 0) {
+    for (name, kind) in sort.kinds.iter().zip(&kinds).filter(|(_, kind)| kind.bad > 0) {
         println!("{:>13} {:>10} {:>8}            {:.2e}   {name}", "", kind.verdicts, kind.bad, kind.alerts_a_month());
     }
     assert_eq!(alerts, 0, "{made:?}");
@@ -226,7 +275,7 @@ fn assert_quiet(made: Made, rows: usize) {
 
 /// Periods until `feature` starts an alert, and the measure that did.
 fn noticed(made: Made, rows: usize, feature: usize) -> (usize, String) {
-    let mut world = World::new(made, 7);
+    let mut world = World::new(NUMBERS, made, 7);
     for _ in 0..5 {
         assert!(world.live(rows, None).alerts.is_empty(), "{made:?}");
     }
@@ -250,15 +299,27 @@ fn sizes() -> &'static [usize] {
 fn nothing_that_is_as_usual_wakes_anybody() {
     println!("{HEADING}");
     for rows in [30, 100, 300, 1000] {
-        assert_quiet(Made::Rows, rows);
+        assert_quiet(NUMBERS, Made::Rows, rows);
     }
+}
+
+/// Most bins of such columns expect less than one row.
+#[test]
+fn codes_of_many_values_wake_nobody_either() {
+    println!("{HEADING}");
+    for reference_rows in [3000, 50_000] {
+        for rows in [50, 100, 300, 1000] {
+            assert_quiet(codes(reference_rows), Made::Rows, rows);
+        }
+    }
+    assert_quiet(codes(10_000), Made::Merged { parts: 2 }, 300);
 }
 
 #[test]
 fn merged_references_wake_nobody_either() {
     println!("{HEADING}");
     for parts in [2, 12] {
-        sizes().iter().for_each(|rows| assert_quiet(Made::Merged { parts }, *rows));
+        sizes().iter().for_each(|rows| assert_quiet(NUMBERS, Made::Merged { parts }, *rows));
     }
 }
 
@@ -266,17 +327,17 @@ fn merged_references_wake_nobody_either() {
 fn references_made_of_reports_wake_nobody_either() {
     println!("{HEADING}");
     for &rows in sizes() {
-        assert_quiet(Made::Reports { periods: 10_000usize.div_ceil(rows).max(4), rows }, rows);
+        assert_quiet(NUMBERS, Made::Reports { periods: 10_000usize.div_ceil(rows).max(4), rows }, rows);
     }
-    assert_quiet(Made::Reports { periods: 1, rows: 2000 }, 2000);
+    assert_quiet(NUMBERS, Made::Reports { periods: 1, rows: 2000 }, 2000);
 }
 
 #[test]
 fn merged_references_made_of_reports_wake_nobody_either() {
     println!("{HEADING}");
     for parts in [2, 12] {
-        assert_quiet(Made::MergedReports { parts, periods: 5, rows: 200 }, 200);
-        assert_quiet(Made::MergedReports { parts, periods: 1, rows: 2000 }, 2000);
+        assert_quiet(NUMBERS, Made::MergedReports { parts, periods: 5, rows: 200 }, 200);
+        assert_quiet(NUMBERS, Made::MergedReports { parts, periods: 1, rows: 2000 }, 2000);
     }
 }
 

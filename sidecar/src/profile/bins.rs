@@ -1,12 +1,12 @@
 //! A period's rows counted in the bins that a reference has frozen.
 
 use super::Learned;
-use crate::stats::{BinCounts, Classified, Columns, Edges};
+use crate::stats::{BinCounts, Classified, Columns, Edges, Scalar, ValueCounts, Values, with_view};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The edges of a reference, in the order of a spec's columns.
+/// The edges and values of a reference, in the order of a spec's columns.
 #[derive(Clone, Debug)]
 pub struct Frozen {
     /// Which reference.
@@ -15,6 +15,8 @@ pub struct Frozen {
     pub probabilities: Arc<Edges>,
     /// Of each feature.
     pub features: Arc<Edges>,
+    /// Of each feature that is categorical in both.
+    pub categories: Vec<Option<Arc<Values>>>,
     /// One column.
     pub confidence: Arc<Edges>,
     /// One column.
@@ -33,6 +35,8 @@ pub struct Bins {
     pub probabilities: BinCounts,
     /// Of each feature; nothing for categorical ones.
     pub features: BinCounts,
+    /// Of each feature that is categorical in both.
+    pub categories: Vec<Option<ValueCounts>>,
     /// Of the rows with a class.
     pub confidence: BinCounts,
     /// Of the rows with a class.
@@ -47,6 +51,7 @@ impl Bins {
             reference: frozen.reference,
             probabilities: BinCounts::new(frozen.probabilities.clone()),
             features: BinCounts::new(frozen.features.clone()),
+            categories: frozen.categories.iter().map(|values| values.clone().map(ValueCounts::new)).collect(),
             confidence: BinCounts::new(frozen.confidence.clone()),
             margin: BinCounts::new(frozen.margin.clone()),
             entropy: BinCounts::new(frozen.entropy.clone()),
@@ -67,6 +72,7 @@ impl Bins {
             reference: self.reference,
             probabilities: self.probabilities.with_edges(frozen.probabilities.clone())?,
             features: self.features.with_edges(frozen.features.clone())?,
+            categories: revived(self.categories, &frozen.categories)?,
             confidence: self.confidence.with_edges(frozen.confidence.clone())?,
             margin: self.margin.with_edges(frozen.margin.clone())?,
             entropy: self.entropy.with_edges(frozen.entropy.clone())?,
@@ -79,6 +85,25 @@ impl Bins {
         self.margin.update(&one_column(&classified.margin));
         self.entropy.update(&one_column(&classified.entropy));
     }
+
+    pub(super) fn count_features(&mut self, columns: &Columns<'_>) {
+        self.features.update(columns);
+        for (column, counts) in self.categories.iter_mut().enumerate() {
+            if let Some(counts) = counts {
+                with_view!(columns, view => view.column(column).iter().for_each(|x| counts.add(x.widen())));
+            }
+        }
+    }
+}
+
+fn revived(counts: Vec<Option<ValueCounts>>, frozen: &[Option<Arc<Values>>]) -> Option<Vec<Option<ValueCounts>>> {
+    let revive = |(counts, values): (Option<ValueCounts>, &Option<Arc<Values>>)| match (counts, values) {
+        (Some(counts), Some(values)) => counts.with_values(values.clone()).map(Some),
+        (None, None) => Some(None),
+        _ => None,
+    };
+    let is_as_long = counts.len() == frozen.len();
+    counts.into_iter().zip(frozen).map(revive).collect::<Option<_>>().filter(|_| is_as_long)
 }
 
 fn one_column(values: &[f64]) -> Columns<'_> {

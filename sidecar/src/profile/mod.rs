@@ -127,7 +127,8 @@ impl Profile {
             + 4 * MOST_CHANGES
             + 32 * MOST_ANSWERED as u64
             + Invalid::BYTES;
-        const CATEGORIES: u64 = 20 << 10; // exact counts, counters, where they stand, a HyperLogLog; lists double as they grow
+        // Exact counts, counters, where they stand, a HyperLogLog; lists double as they grow. And a count of each value of a reference.
+        const CATEGORIES: u64 = (20 << 10) + (2 << 10);
         let columns = size.classes + size.features;
         let segments = Segments::bytes(size);
         let sample = reservoir_rows.saturating_mul(columns).saturating_mul(value_bytes);
@@ -201,7 +202,7 @@ impl Profile {
         if let Some(features) = &rows.features {
             self.features.update(features);
             if let Some(bins) = &mut self.bins {
-                bins.features.update(features);
+                bins.count_features(features);
             }
         }
         if let Some(histograms) = &mut self.histograms {

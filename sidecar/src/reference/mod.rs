@@ -18,7 +18,7 @@ pub use merge::{MergeError, Mismatch};
 pub use quality::Quality;
 
 use crate::profile::{Frozen, Profile, SampledAnswers, Spec};
-use crate::stats::{Calibration, Edges, Moments};
+use crate::stats::{Calibration, Edges, Moments, Values};
 use serde::{Deserialize, Serialize};
 
 /// What a model was like when all was well.
@@ -176,14 +176,14 @@ impl Reference {
         let one = |column: &Option<Column>| Edges::new(&[column.as_ref().map_or(&[], Column::edges)]);
         let probabilities: Vec<&[f64]> =
             spec.classes.iter().map(|name| self.probability(name).map_or(&[][..], Column::edges)).collect();
-        let features = spec.features.iter();
-        let features: Vec<&[f64]> = features
-            .map(|feature| self.feature(&feature.name, feature.categorical).map_or(&[][..], Column::edges))
-            .collect();
+        let columns = || spec.features.iter().map(|feature| self.feature(&feature.name, feature.categorical));
+        let features: Vec<&[f64]> = columns().map(|column| column.map_or(&[][..], Column::edges)).collect();
+        let values = |known: &Categorical| Values::new(known.values.iter().map(|(value, _)| *value)).into();
         Frozen {
             reference: self.id,
             probabilities: Edges::new(&probabilities).into(),
             features: Edges::new(&features).into(),
+            categories: columns().map(|column| column?.as_categorical().map(values)).collect(),
             confidence: one(&self.confidence).into(),
             margin: one(&self.margin).into(),
             entropy: one(&self.entropy).into(),

@@ -38,6 +38,7 @@ mod significance;
 mod skips;
 mod steps;
 mod thresholds;
+mod values;
 mod vectors;
 
 pub use bins::{BinCounts, Edges, MOST_EDGES};
@@ -66,6 +67,7 @@ pub use side_by_side::classify_rows;
 pub use significance::{benjamini_hochberg, chi2_p, fisher_ln_p, kolmogorov_p, normal_z};
 pub use steps::{Distance, MOST_STEPS, Steps, spread};
 pub use thresholds::{Thresholded, accuracy_by_difference, confidence_threshold};
+pub use values::{ValueCounts, Values};
 pub use vectors::{Undefined, centroid_shift, norm};
 
 use half::{bf16, f16};

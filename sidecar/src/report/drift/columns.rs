@@ -1,10 +1,10 @@
 //! The distance of each column from its reference, by every measure.
 
 use super::{ColumnDrift, ColumnKind, Measure};
-use crate::reference::{Column, Numerical, Reference};
+use crate::reference::{Categorical, Column, Numerical, Reference};
 use crate::report::OrderedSample;
 use crate::report::ordered::has_classes;
-use crate::stats::{Categories, Contingency, Moment, fisher_ln_p, kolmogorov_p, normal_z, spread};
+use crate::stats::{Contingency, Moment, ValueCounts, fisher_ln_p, kolmogorov_p, normal_z, spread};
 use std::f64::consts::FRAC_2_PI;
 
 /// Of every column of the profile, yet without q and verdicts.
@@ -44,7 +44,7 @@ pub(super) fn columns(sample: &OrderedSample<'_>, reference: &Reference) -> Vec<
         let (feature, moment) = (&spec.features[j], &moments[j]);
         let column = reference.feature(&feature.name, feature.categorical);
         columns.push(match &profile.features.categories[j] {
-            Some(categories) => categorical(&feature.name, column, moment, categories),
+            Some(_) => categorical(&feature.name, column, moment, bins.categories[j].as_ref()),
             None => {
                 let above = |edges| bins.features.above(j, edges);
                 numerical(ColumnKind::Feature, &feature.name, column, moment, above, sampled.distances)
@@ -247,21 +247,29 @@ impl Measured<'_> {
 }
 
 /// Values that the reference does not know share a bin.
-fn categorical(name: &str, column: Option<&Column>, moment: &Moment, categories: &Categories) -> ColumnDrift {
-    let Some((column, reference)) = column.and_then(|column| Some((column, column.as_categorical()?))) else {
+fn categorical(name: &str, column: Option<&Column>, moment: &Moment, known: Option<&ValueCounts>) -> ColumnDrift {
+    let shape = column.and_then(|column| Some((column, column.as_categorical()?)));
+    let Some(((column, reference), known)) = shape.zip(known) else {
         return nothing(ColumnKind::Feature, name, "no_reference");
     };
-    let mut current = vec![0; reference.values.len() + 1];
-    for (value, count) in categories.iter() {
-        let known = reference.values.binary_search_by(|(known, _)| known.total_cmp(&value));
-        current[known.unwrap_or(reference.values.len())] += count;
-    }
-    current[reference.values.len()] += categories.other();
-    let counts: Vec<u64> = reference.values.iter().map(|(_, n)| *n).chain([reference.other]).collect();
+    let mut current = known.counts().to_vec();
+    current.push(moment.n.saturating_sub(current.iter().sum()));
     let undefined = Measure::undefined("categorical");
-    ColumnDrift { ks: undefined, w1: undefined, ..nothing(ColumnKind::Feature, name, "") }
-        .with_counts(&counts, &current, hash(reference.values.iter().map(|(value, _)| value)))
-        .with_missing(column, moment)
+    let hash = hash(reference.values.iter().map(|(value, _)| value));
+    let known = ColumnDrift { ks: undefined, w1: undefined, ..nothing(ColumnKind::Feature, name, "") }
+        .with_counts(&as_expected(reference), &current, hash)
+        .with_missing(column, moment);
+    ColumnDrift { reference_n: column.moment.n, ..known }
+}
+
+/// What other rows than the reference's are to be compared with: a value has its bin because it occurred. Where there were more of them
+/// than bins, the occurrence that chose it says nothing about its share; and as many rows as there are values that occurred once are
+/// expected to hold one that did not occur (Good, The Population Frequencies of Species, 1953).
+fn as_expected(reference: &Categorical) -> Vec<u64> {
+    let chosen_by = u64::from(reference.other > 0);
+    let once = reference.values.iter().filter(|(_, n)| *n == 1).count() as u64;
+    let values = reference.values.iter().map(|(_, n)| n.saturating_sub(chosen_by));
+    values.chain([reference.other.saturating_add(once)]).collect()
 }
 
 /// PSI over the classes that two versions predicted.
@@ -304,4 +312,17 @@ fn missing([nan, rows]: [u64; 2], [nan_then, rows_then]: [u64; 2]) -> Measure {
 
 fn hash<'a>(values: impl Iterator<Item = &'a f64>) -> u32 {
     values.fold(0, |crc, value| crc32c::crc32c_append(crc, &value.to_le_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_expected_without_what_gave_them_their_bins() {
+        let all = Categorical { values: vec![(1.0, 1), (2.0, 5), (3.0, 1)], other: 0 };
+        assert_eq!(as_expected(&all), [1, 5, 1, 2], "two that occurred once stand for two that did not");
+        let first = Categorical { values: vec![(1.0, 1), (2.0, 5), (3.0, 2)], other: 7 };
+        assert_eq!(as_expected(&first), [0, 4, 1, 8]);
+    }
 }

@@ -341,6 +341,18 @@ mod tests {
     }
 
     #[test]
+    fn codes_are_counted_over_every_row_however_many_others_come_first() {
+        // 1,000 codes as likely as each other, far more than a period counts exactly, in another order than before.
+        let of = |rows: usize, step: f64| move |i: usize| [0.5, (noise(i % rows, step) * 1000.0).floor(), 5.0, 0.5];
+        let reference = Reference::of(&fed(Profile::new(spec(), 100, 1), 20_000, of(20_000, 0.754_877_666)));
+        let profile = Profile::new(spec(), 100, 2).counting_in(Some(&reference.frozen(&spec())));
+        let drift = drifted(&fed(profile, 5000, of(5000, 0.569_840_29)), &reference);
+        let plan = feature(&drift, "plan");
+        assert_eq!((plan.n, plan.bins, plan.verdict), (5000, 257, Some(Verdict::Ok)), "{plan:#?}");
+        assert!(plan.psi.value < Some(0.01) && plan.l_infinity.value < Some(0.01), "{plan:#?}");
+    }
+
+    #[test]
     fn much_less_than_chance_gives_is_no_drift() {
         // Four values in exact turn are nearer to each other than any sample; with z = 0.5 either side would do.
         let reference = Reference::of(&fed(Profile::new(spec(), 100, 1), 400, usual));
