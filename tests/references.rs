@@ -6,7 +6,7 @@ use mlwatch::profile::{Feature, Labels, Profile, Rows, Spec};
 use mlwatch::reference::Reference;
 use mlwatch::stats::Columns;
 use ndarray::ArrayView2;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -114,6 +114,35 @@ fn a_shift_is_in_the_report_at_once_and_alerts_in_the_third_period() {
     let want = [&vec![vec![]; 6][..], &[started], &vec![still; 3], &[ended], &[vec![]]].concat();
     let got: Vec<_> = reports.iter().map(alerts).collect();
     assert_eq!(got, want);
+}
+
+#[test]
+fn names_that_do_not_match_are_said_once_and_counted_and_a_column_gone_missing_alerts() {
+    let (dir, output, library) = (ring_dir(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut other = reference(5000, "");
+    other.features[1].name = "renamed".into();
+    other.with_bands(vec![]).save(&library.path().join("m.mlwref")).unwrap();
+    let producer = Producer::open(dir.path(), &Options::default()).unwrap();
+    let start = (now_ns() / MINUTE - 20) * MINUTE;
+    for i in 0..4 {
+        let values = vec![f32::NAN; 2 * ROWS];
+        let timestamp_ns = start + i * MINUTE;
+        let one = RawBatch { rows: ROWS as u32, timestamp_ns, features: values.as_ptr().cast(), ..batch() };
+        assert_eq!(producer.write(&one), 0);
+    }
+    let library = library.path().to_str().unwrap();
+    let sidecar = Sidecar::start(dir.path(), output.path(), &["--period", "60s", "--reference", library]);
+    wait_until_drained(&producer.path());
+    let (status, log) = sidecar.stop();
+    assert!(status.success());
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("features that only one side has")).collect();
+    assert!(said.len() == 1 && said[0].contains("feat_1") && said[0].contains("renamed"), "{log}");
+    let reports = with_rows(output.path());
+    let unmatched = json!({"features": 1, "reference_features": 1, "classes": 0, "reference_classes": 0});
+    assert!(reports.iter().all(|report| report["drift"]["unmatched"] == unmatched));
+    assert_eq!(drift(&reports[0], "feat_1")["reason"], "no_reference");
+    let alert = &reports[2]["alerts"][0];
+    assert_eq!((&alert["metric"], &alert["name"]), (&json!("drift.feature.missing"), &json!("feat_0")));
 }
 
 #[test]

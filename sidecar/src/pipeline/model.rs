@@ -6,7 +6,7 @@ use crate::checkpoint::{Checkpoint, Mark, ModelState, Saved, Store};
 use crate::period::{Period, Periods, Timing, believed};
 use crate::profile::{Frozen, Losses, Profile, Rows, Size, Spec};
 use crate::reference::{Library, Reference};
-use crate::report::{OrderedSample, Report};
+use crate::report::{OrderedSample, Report, warn_of_unmatched};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -177,6 +177,7 @@ impl Model {
         let reference = library.find(&self.spec.model, &self.spec.version);
         let now = self.closing.next.as_ref().map(|next| next.reference.id());
         if reference.map(|reference| reference.id()) != now {
+            reference.into_iter().for_each(|reference| warn_of_unmatched(&self.spec, reference));
             let next = reference
                 .map(|reference| Compared { frozen: reference.frozen(&self.spec), reference: reference.clone() });
             self.closing.compared.extend(self.closing.next.take());

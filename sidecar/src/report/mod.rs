@@ -20,7 +20,10 @@ mod summary;
 
 pub use alerts::{Alert, AlertState, Severity};
 pub use canary::{Canary, Interval, Versions};
-pub use drift::{ColumnDrift, ColumnKind, Drift, DriftSettings, EmbeddingDrift, Levels, Measure, Verdict};
+pub use drift::{
+    ColumnDrift, ColumnKind, Drift, DriftSettings, EmbeddingDrift, Levels, Measure, Unmatched, Verdict,
+    warn_of_unmatched,
+};
 pub use embeddings::Embedding;
 pub use estimated::Estimated;
 pub use features::{Codes, FeatureReport, TopValue, ValueCount};

@@ -3,10 +3,12 @@
 mod columns;
 mod embeddings;
 mod measure;
+mod unmatched;
 
 pub(super) use columns::{Distances, class_mix, of_measured};
 pub use embeddings::EmbeddingDrift;
 pub use measure::{DriftSettings, Levels, Measure, Verdict};
+pub use unmatched::{Unmatched, warn_of_unmatched};
 
 use super::OrderedSample;
 use crate::stats::benjamini_hochberg;
@@ -21,6 +23,7 @@ pub struct Drift {
     pub reference: String,
     pub reference_rows: u64,
     pub zero_policy: &'static str,
+    pub unmatched: Unmatched,
     pub monitored: u64,
     pub drifted: u64,
     pub drifted_share: Measure,
@@ -107,6 +110,7 @@ pub(super) fn drift(sample: &OrderedSample<'_>, settings: &DriftSettings) -> Opt
         reference: reference.id(),
         reference_rows: reference.rows,
         zero_policy: ZERO_POLICY,
+        unmatched: Unmatched::of(&sample.profile.spec, reference),
         monitored,
         drifted,
         verdict: columns.iter().filter_map(|column| column.verdict).chain(drifted_share.verdict).max(),
