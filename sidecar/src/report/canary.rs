@@ -1,6 +1,6 @@
 //! Versions of one model side by side: what they answered in the same period, without any reference.
 
-use super::drift::{DriftSettings, Measure, Verdict, class_mix};
+use super::drift::{DriftSettings, Measure, Verdict, are_entropies_comparable, class_mix};
 use super::ordered::has_classes;
 use super::{OrderedSample, Report};
 use crate::period::Period;
@@ -139,6 +139,9 @@ impl Digest {
     fn against(&self, other: &Digest, answers: [&Vec<f64>; 3], settings: &DriftSettings) -> Canary {
         let mut class_mix = class_mix(&self.spec.classes, &self.class_counts, &other.spec.classes, &other.class_counts);
         let mut distances: [Measure; 3] = std::array::from_fn(|i| ks(&other.answers[i], answers[i]));
+        if !are_entropies_comparable(self.spec.classes.len(), other.spec.classes.len()) {
+            distances[2] = Measure::undefined("not_comparable");
+        }
         let p: Vec<f64> = distances.iter().filter_map(|measure| measure.p).collect();
         let tested = distances.iter_mut().filter(|measure| measure.p.is_some());
         tested.zip(benjamini_hochberg(&p)).for_each(|(measure, q)| measure.q = Some(q));
@@ -313,6 +316,25 @@ mod tests {
         );
         assert_eq!((difference.verdict, worse.verdict), (Some(Verdict::Alert), Some(Verdict::Alert)));
         assert_eq!((worse.agreement.value, worse.agreement.n), (Some(0.75), 400), "400 ids are in both");
+    }
+
+    #[test]
+    fn an_unused_class_more_is_no_difference_and_entropies_are_not_compared() {
+        let two = profile("1", ["no", "yes"], 0, 1000);
+        let mut three = (*two.spec).clone();
+        (three.version, three.classes) = ("2".into(), ["no", "yes", "never"].map(String::from).to_vec());
+        let mut profile = Profile::new(three.into(), 1000, 1);
+        two.sample.probabilities.for_each_row(|row: &[f64]| {
+            let with_none = [row[0], row[1], 0.0];
+            let probabilities = Some(Columns::F64(ArrayView2::from_shape((1, 3), &with_none).unwrap()));
+            profile.update(&Rows { count: 1, probabilities, ..Rows::default() });
+        });
+        let same = &compared(&[two, profile])[0];
+        assert_eq!((same.entropy_ks.value, same.entropy_ks.reason), (None, Some("not_comparable")));
+        assert_eq!(
+            (same.confidence_ks.value, same.margin_ks.value, same.verdict),
+            (Some(0.0), Some(0.0), Some(Verdict::Ok))
+        );
     }
 
     #[test]

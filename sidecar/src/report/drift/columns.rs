@@ -25,12 +25,18 @@ pub(super) fn columns(sample: &OrderedSample<'_>, reference: &Reference) -> Vec<
             (ColumnKind::Margin, margin, &predictions.margin, &bins.margin, &answers.margin),
             (ColumnKind::Entropy, entropy, &predictions.entropy, &bins.entropy, &answers.entropy),
         ];
+        let known = reference.probabilities.len();
         for (of, column, moments, counts, ascending) in rows {
             let moment = moments.columns()[0];
             let above = |edges| counts.above(0, edges);
             let measured = column.as_ref().and_then(of_measured);
             let distances = measured.map_or_else(Distances::unknown, |measured| measured.distances(ascending));
-            columns.push(numerical(of, "", column.as_ref(), &moment, above, distances));
+            columns.push(match of {
+                ColumnKind::Entropy if column.is_some() && !are_entropies_comparable(spec.classes.len(), known) => {
+                    nothing(of, "", "not_comparable")
+                }
+                _ => numerical(of, "", column.as_ref(), &moment, above, distances),
+            });
         }
     }
     let of = if spec.regression { ColumnKind::Output } else { ColumnKind::Probability };
@@ -52,6 +58,11 @@ pub(super) fn columns(sample: &OrderedSample<'_>, reference: &Reference) -> Vec<
         });
     }
     columns
+}
+
+/// Of models of so many classes: entropy is a share of the largest that they allow, and a single column counts as two.
+pub fn are_entropies_comparable(classes: usize, others: usize) -> bool {
+    classes.max(2) == others.max(2)
 }
 
 /// A column of which nothing is known yet, for `reason`.

@@ -5,7 +5,7 @@ mod embeddings;
 mod measure;
 mod unmatched;
 
-pub(super) use columns::{Distances, class_mix, of_measured};
+pub(super) use columns::{Distances, are_entropies_comparable, class_mix, of_measured};
 pub use embeddings::EmbeddingDrift;
 pub use measure::{DriftSettings, Levels, Measure, Verdict};
 pub use unmatched::{Unmatched, warn_of_unmatched};
@@ -379,6 +379,26 @@ mod tests {
         let drift = drift(&OrderedSample::of(&profile, Some(&reference)), &settings).unwrap();
         let level = feature(&drift, "level");
         assert_eq!((level.psi.verdict, level.worst().0, level.verdict), (None, "jensen_shannon", Some(Verdict::Ok)));
+    }
+
+    #[test]
+    fn entropies_of_models_of_more_or_fewer_classes_are_not_compared() {
+        let reference = Reference::of(&fed(Profile::new(spec(), 100, 1), 400, usual));
+        let mut more = (*spec()).clone();
+        more.classes.push("never".into());
+        let mut profile = Profile::new(more.clone().into(), 100, 2).counting_in(Some(&reference.frozen(&more)));
+        for i in 0..400 {
+            let p = noise(i, 0.618_033_98);
+            let proba = [1.0 - p, p, 0.0];
+            let probabilities = Some(Columns::F64(ArrayView2::from_shape((1, 3), &proba).unwrap()));
+            profile.update(&Rows { count: 1, probabilities, ..Rows::default() });
+        }
+        let drift = drifted(&profile, &reference);
+        let of = |kind| drift.columns.iter().find(|column| column.of == kind).unwrap();
+        let entropy = of(ColumnKind::Entropy);
+        assert_eq!((entropy.verdict, entropy.reason), (None, Some("not_comparable")));
+        assert_eq!(of(ColumnKind::Confidence).verdict, Some(Verdict::Ok));
+        assert_eq!((drift.unmatched.classes, drift.unmatched.reference_features), (1, 0));
     }
 
     #[test]
