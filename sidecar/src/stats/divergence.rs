@@ -173,6 +173,8 @@ impl<'a> Contingency<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
     const DICE: [[u64; 6]; 2] = [[16, 18, 16, 14, 12, 12], [16, 16, 16, 16, 16, 8]];
     const HISTOGRAMS: [[u64; 10]; 2] =
@@ -231,6 +233,48 @@ mod tests {
         assert_eq!(Contingency::new(&[10; 11], &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap().psi().z, None, "one group");
         let few = Contingency::new(&[0, 5000, 0], &[1000, 0, 0]).unwrap().psi();
         assert!(few.z > Some(100.0), "few stay apart: {few:?}");
+    }
+
+    /// Of shapes with more bins than rows: a period in 170 may be wrong for an alert a month in a hundred columns, at 3 of 5 periods.
+    #[test]
+    fn chance_alone_hardly_ever_gives_a_z_that_counts() {
+        const DRAWS: usize = 400;
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut uniform = || (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let geometric = |i: usize| 0.7f64.powi(i as i32);
+        let zipf = |i: usize| 1.0 / (i + 1) as f64;
+        let dominant = |i: usize| if i == 0 { 99.0 } else { 1.0 / 300.0 };
+        let shapes: [(&str, usize, &dyn Fn(usize) -> f64); 5] = [
+            ("uniform", 500, &|_| 1.0),
+            ("geometric", 200, &geometric),
+            ("geometric", 500, &geometric),
+            ("Zipf", 300, &zipf),
+            ("dominant", 300, &dominant),
+        ];
+        for (name, bins, weight) in shapes {
+            let below: Vec<f64> = (0..bins)
+                .scan(0.0, |sum, i| {
+                    *sum += weight(i);
+                    Some(*sum)
+                })
+                .collect();
+            let mut drawn = |rows: usize| {
+                let mut counts = vec![0u64; bins];
+                (0..rows).for_each(|_| counts[below.partition_point(|b| *b < uniform() * below[bins - 1])] += 1);
+                counts
+            };
+            let reference = drawn(100_000);
+            for rows in [50, 300, 1000] {
+                let mut is_wrong = || {
+                    let current = drawn(rows);
+                    let table = Contingency::new(&reference, &current).unwrap();
+                    let measures = [table.psi(), table.jensen_shannon(), table.hellinger(), table.l_infinity()];
+                    measures.iter().any(|measure| measure.z >= Some(5.0))
+                };
+                let wrong = (0..DRAWS).filter(|_| is_wrong()).count();
+                assert!(wrong * 170 <= DRAWS, "{name} of {bins}: {wrong} of {DRAWS} at {rows} rows");
+            }
+        }
     }
 
     #[test]
