@@ -28,8 +28,8 @@ mod support;
 use bench::Spread;
 use memmap2::MmapMut;
 use mlwatch::stats::{
-    BinCounts, Classified, Columns, Edges, Histograms, Moments, Quantiles, Reservoir, RowStore, Steps, classify_rows,
-    relative_error,
+    BinCounts, Classified, ColumnEdges, Columns, Edges, Histograms, Moments, Quantiles, Reservoir, RowStore, Steps,
+    classify_rows, relative_error,
 };
 use ndarray::ArrayView2;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -135,7 +135,7 @@ fn bins() {
     for columns in [10, 100, 784] {
         let matrix = memory.matrix(DRAM, columns);
         let values = matrix.as_slice().expect("no gaps");
-        let mut counts = BinCounts::new(Edges::new(&vec![edges.as_slice(); columns]).into());
+        let mut counts = BinCounts::new(Edges::new(&vec![ColumnEdges::as_they_are(&edges); columns]).into());
         let kernel = || counts.update(&Columns::F32(matrix));
         compare("bins", &format!("{columns} columns, 64 MiB"), "read-only sum", || sum(values), kernel);
     }

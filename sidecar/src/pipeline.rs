@@ -97,7 +97,7 @@ const LEFT: u64 = 2;
 
 /// What a reference takes at most for each byte of its file: its numbers in full, of which the small counts of a score histogram take 8
 /// bytes for 1, and 4 more for the map that follows from them; the old one while a new one is loaded. Edges in the order of a model's
-/// columns are less than the steps beside them, which take no more than their bytes.
+/// columns, once for each type of elements that comes, take less than the rest of the column.
 const REFERENCE: u64 = 24;
 
 /// Where closed periods go, to be committed before they are reported, and their checkpoints.

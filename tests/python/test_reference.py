@@ -171,6 +171,35 @@ def test_drift_through_ring_and_sidecar_is_scipys(watch, run_sidecar, tmp_path):
     assert columns["wait, s"]["verdict"] == "alert" and columns["level"]["verdict"] == "ok"
 
 
+def test_a_reference_of_doubles_fits_rings_of_every_type(watch, ring_dir, run_sidecar, tmp_path):
+    rng = np.random.default_rng(5)
+
+    def rows(n, moved=0.0):
+        p = rng.integers(0, 8, n) / 10 + moved
+        x = np.column_stack([rng.integers(1, 8, n) / 10 + moved, np.full(n, 0.1 + moved), rng.choice([0.1, 0.2, 0.3], n) + moved])
+        return x, np.column_stack([1 - p, p])
+
+    mlwatch.Reference.fit(*rows(4000), model="m", feature_names=["tenths", "constant", "code"], categorical=["code"]).save(tmp_path / "m.mlwref")
+    for dtype in ("f16", "bf16", "f32", "f64"):
+        for moved in (0.0, 0.2):
+            x, proba = rows(1000, moved)
+            monitor = watch(
+                version=f"{dtype} {moved}", n_classes=2, n_features=3, feature_names=["tenths", "constant", "code"],
+                feature_kinds=["numerical", "numerical", "categorical"], dtype=dtype,
+            )  # fmt: skip
+            assert monitor.collect(proba, features=x)
+    with run_sidecar("--period", "24h", "--reference", tmp_path, ring_dir=ring_dir) as sidecar:
+        for ring in ring_dir.glob("*.ring"):
+            sidecar.wait_drained(ring)
+        sidecar.stop()
+        reports = [report for report in sidecar.reports() if report["rows"]]
+    assert len(reports) == 8
+    for report in reports:
+        judged = {column["verdict"] for column in report["drift"]["columns"] if column["verdict"]}
+        moved = report["version"].endswith("0.2")
+        assert judged <= ({"warn", "alert"} if moved else {"ok"}) and report["drift"]["verdict"] == ("alert" if moved else "ok"), report["drift"]
+
+
 @pytest.mark.parametrize(
     ("arrays", "options", "says"),
     [

@@ -2,7 +2,6 @@
 
 use super::Learned;
 use crate::stats::{BinCounts, Classified, Columns, Edges, Scalar, ValueCounts, Values, with_view};
-use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -81,16 +80,18 @@ impl Bins {
 
     pub(super) fn count_predictions(&mut self, probabilities: &Columns<'_>, classified: &Classified) {
         self.probabilities.update(probabilities);
-        self.confidence.update(&one_column(&classified.confidence));
-        self.margin.update(&one_column(&classified.margin));
-        self.entropy.update(&one_column(&classified.entropy));
+        let element = probabilities.element();
+        self.confidence.update_computed(&classified.confidence, element);
+        self.margin.update_computed(&classified.margin, element);
+        self.entropy.update_computed(&classified.entropy, element);
     }
 
     pub(super) fn count_features(&mut self, columns: &Columns<'_>) {
         self.features.update(columns);
+        let element = columns.element();
         for (column, counts) in self.categories.iter_mut().enumerate() {
             if let Some(counts) = counts {
-                with_view!(columns, view => view.column(column).iter().for_each(|x| counts.add(x.widen())));
+                with_view!(columns, view => view.column(column).iter().for_each(|x| counts.add(x.widen(), element)));
             }
         }
     }
@@ -104,8 +105,4 @@ fn revived(counts: Vec<Option<ValueCounts>>, frozen: &[Option<Arc<Values>>]) -> 
     };
     let is_as_long = counts.len() == frozen.len();
     counts.into_iter().zip(frozen).map(revive).collect::<Option<_>>().filter(|_| is_as_long)
-}
-
-fn one_column(values: &[f64]) -> Columns<'_> {
-    Columns::F64(ArrayView2::from_shape((values.len(), 1), values).expect("one column"))
 }

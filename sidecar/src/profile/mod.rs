@@ -34,7 +34,7 @@ pub use sample::Sample;
 pub use segments::{Segment, SegmentKey, Segments};
 pub use spec::{Block, Feature, Histogrammed, SegmentBy, Segmentation, Size, Spec};
 
-use crate::stats::{Classified, MOST_TRANSPOSED};
+use crate::stats::{Classified, Elements, MOST_TRANSPOSED};
 use quality::Answers;
 use sample::MOST_CHANGES;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,8 @@ pub struct Profile {
     pub instances: BTreeSet<String>,
     /// There were more.
     pub more_instances: bool,
+    /// What its numbers were.
+    pub elements: Seen,
     /// What did not come through.
     pub losses: Losses,
     /// What the model answered.
@@ -87,6 +89,14 @@ pub struct Profile {
     classified: Classified,
 }
 
+/// Element types that came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "named by themselves")]
+pub struct Seen {
+    pub probabilities: Elements,
+    pub features: Elements,
+}
+
 impl Profile {
     /// An empty profile whose sample holds at most `reservoir_rows` rows, chosen by `seed`.
     pub fn new(spec: Arc<Spec>, reservoir_rows: u64, seed: u64) -> Profile {
@@ -96,6 +106,7 @@ impl Profile {
             rows: 0,
             instances: BTreeSet::new(),
             more_instances: false,
+            elements: Seen::default(),
             losses: Losses::default(),
             predictions: Predictions::new(classes),
             features: Features::new(&spec),
@@ -190,6 +201,7 @@ impl Profile {
         self.sample.update(rows);
         self.classified.clear();
         if let Some(probabilities) = &rows.probabilities {
+            self.elements.probabilities = self.elements.probabilities.and(Elements::of(probabilities.element()));
             self.predictions.update(probabilities, rows.record.as_ref(), &self.spec, &mut self.classified);
             self.estimates.update(probabilities, &self.classified);
             if let Some(bins) = &mut self.bins {
@@ -200,6 +212,7 @@ impl Profile {
             self.answered.update(ids, &self.classified);
         }
         if let Some(features) = &rows.features {
+            self.elements.features = self.elements.features.and(Elements::of(features.element()));
             self.features.update(features);
             if let Some(bins) = &mut self.bins {
                 bins.count_features(features);
@@ -237,6 +250,8 @@ impl Profile {
     pub fn revived(mut self, spec: Arc<Spec>) -> Option<Profile> {
         let classes = spec.classes.len();
         let fits = self.predictions.fits(classes)
+            && self.elements.probabilities.is_sound()
+            && self.elements.features.is_sound()
             && self.quality.fits(&spec)
             && self.estimates.fits(&spec)
             && self.features.fits(&spec)

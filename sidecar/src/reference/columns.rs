@@ -1,6 +1,9 @@
 //! One column of a reference.
 
-use crate::stats::{Categories, MOST_CATEGORIES, MOST_EDGES, Moment, Steps, quantile_sorted};
+use crate::stats::{
+    Categories, ColumnEdges, Element, Elements, MOST_CATEGORIES, MOST_EDGES, Made, Moment, Slack, Steps,
+    quantile_sorted,
+};
 use serde::{Deserialize, Serialize};
 
 /// A column as it was.
@@ -10,6 +13,8 @@ pub struct Column {
     pub name: String,
     /// Over every row.
     pub moment: Moment,
+    /// What its values were, or those that they were computed from: they are compared with others of these types as they are.
+    pub elements: Elements,
     /// How its values were distributed.
     pub shape: Shape,
 }
@@ -50,14 +55,14 @@ pub const BOUNDED_AT: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 
 impl Column {
     /// `sample` holds the finite values of the sampled rows, in any order.
-    pub(super) fn numerical(name: &str, moment: &Moment, mut sample: Vec<f64>) -> Column {
+    pub(super) fn numerical(name: &str, moment: &Moment, elements: Elements, mut sample: Vec<f64>) -> Column {
         sample.sort_unstable_by(f64::total_cmp);
         // −0 would come before 0 and be another value in the bytes of a file.
         sample.iter_mut().for_each(|x| *x += 0.0);
         let edges = edges(&sample, moment.min, moment.max);
         let (counts, steps) = (counts(&sample, &edges), Steps::of_sorted(&sample));
         let shape = Numerical { edges, counts, steps, bounds: Vec::new() };
-        Column { name: name.to_owned(), moment: *moment, shape: Shape::Numerical(shape) }
+        Column { name: name.to_owned(), moment: *moment, elements, shape: Shape::Numerical(shape) }
     }
 
     /// `shares`: values in any order with the share of all at each, interpolated. Bins end at `inner`, ascending values, at or below which
@@ -72,16 +77,26 @@ impl Column {
     ) -> Column {
         let edges = if shares.is_empty() { Vec::new() } else { between(inner, moment.min, moment.max) };
         let shape = Numerical::bounded(edges, Steps::of_shares(shares), moment, bounds, sampled);
-        Column { name: name.to_owned(), moment: *moment, shape: Shape::Numerical(shape) }
+        Column::told(name, moment, Shape::Numerical(shape))
     }
 
-    /// Of a categorical feature.
+    /// Of a categorical feature, as others tell.
     pub fn counted(name: &str, moment: &Moment, counts: Categorical) -> Column {
-        Column { name: name.to_owned(), moment: *moment, shape: Shape::Categorical(counts) }
+        Column::told(name, moment, Shape::Categorical(counts))
     }
 
-    pub(super) fn categorical(name: &str, moment: &Moment, categories: &Categories) -> Column {
-        Column::counted(name, moment, Categorical { values: categories.iter().collect(), other: categories.other() })
+    fn told(name: &str, moment: &Moment, shape: Shape) -> Column {
+        Column { name: name.to_owned(), moment: *moment, elements: Elements::UNKNOWN, shape }
+    }
+
+    pub(super) fn categorical(name: &str, moment: &Moment, elements: Elements, categories: &Categories) -> Column {
+        let counts = Categorical { values: categories.iter().collect(), other: categories.other() };
+        Column { elements, ..Column::counted(name, moment, counts) }
+    }
+
+    /// To count others in its bins.
+    pub(super) fn to_count_in(&self, made: Made) -> ColumnEdges<'_> {
+        ColumnEdges { edges: self.edges(), elements: self.elements, made }
     }
 
     /// Empty for a categorical column, and for one without values.
@@ -118,7 +133,7 @@ impl Column {
             Shape::Numerical(numerical) => numerical.is_sound(),
             Shape::Categorical(categorical) => categorical.is_sound(),
         };
-        sound && numbers.iter().all(|x| !x.is_nan()) && moment.m2 >= 0.0
+        sound && self.elements.is_sound() && numbers.iter().all(|x| !x.is_nan()) && moment.m2 >= 0.0
     }
 }
 
@@ -147,6 +162,35 @@ impl Numerical {
         Numerical { edges, counts, steps, bounds }
     }
 
+    /// The same, of which each edge says how many may lie at or below it in another rounding: those that did, and those above it that
+    /// can no longer be told from them. An edge that cannot be told from the next is none; the others' places are given.
+    pub fn blurred(&self, slack: Slack) -> (Numerical, Vec<usize>) {
+        let is_kept = |e: &usize| {
+            *e == 0 || self.edges.get(e + 1).is_none_or(|next| slack.back(slack.above(self.edges[*e])) < *next)
+        };
+        let kept: Vec<usize> = (0..self.edges.len()).filter(is_kept).collect();
+        let edges: Vec<f64> = kept.iter().map(|&e| self.edges[e]).collect();
+        let ends = kept.iter().map(|&e| e + 1).chain([self.counts.len()]);
+        let mut from = 0;
+        let in_bin = |end: usize| total(&self.counts[std::mem::replace(&mut from, end)..end]);
+        let counts: Vec<u64> = ends.map(in_bin).collect();
+        let all = self.total().max(1) as f64;
+        let (mut below, mut bound) = (0u64, [0.0f64; 2]);
+        let bounds = kept.iter().zip(&counts).map(|(&e, count)| {
+            below = below.saturating_add(*count);
+            let [least, most] = self.bounds.get(e).copied().unwrap_or([below as f64 / all; 2]);
+            // The first moves down, and nothing was below.
+            let farther = match e {
+                0 => 0.0,
+                _ => self.steps.share_at(slack.back(slack.above(self.edges[e]))) - self.steps.share_at(self.edges[e]),
+            };
+            bound = [bound[0].max(least), bound[1].max(most + farther).min(1.0)];
+            bound
+        });
+        let bounds = bounds.collect();
+        (Numerical { edges, counts, steps: self.steps.clone(), bounds }, kept)
+    }
+
     /// Its bins as they may have been and as near as that can be to `shares`, those of a period at or below each edge; and the largest
     /// distance that is left. `None` if it was counted.
     pub fn nearest(&self, shares: &[f64]) -> Option<(Vec<u64>, f64)> {
@@ -161,7 +205,7 @@ impl Numerical {
 
     /// How many values are counted.
     pub fn total(&self) -> u64 {
-        self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
+        total(&self.counts)
     }
 
     fn are_bounds_sound(&self) -> bool {
@@ -185,11 +229,28 @@ impl Numerical {
 }
 
 impl Categorical {
+    /// The same values rounded: those that become one are counted as one.
+    pub fn rounded(&self, element: Element) -> Categorical {
+        let rounded = self.values.iter().map(|(value, count)| (element.round(*value), *count));
+        let mut values: Vec<(f64, u64)> = Vec::new();
+        for (value, count) in rounded {
+            match values.last_mut() {
+                Some((last, of_last)) if *last == value => *of_last = of_last.saturating_add(count),
+                _ => values.push((value, count)),
+            }
+        }
+        Categorical { values, other: self.other }
+    }
+
     fn is_sound(&self) -> bool {
         self.values.len() <= MOST_CATEGORIES
             && self.values.iter().all(|(value, _)| value.is_finite())
             && self.values.is_sorted_by(|a, b| a.0 < b.0)
     }
+}
+
+fn total(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 /// Just below the least of all values, the sample's deciles strictly between the extremes, the largest of all; each once.
@@ -267,7 +328,7 @@ mod tests {
         ) {
             let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)));
             let moment = Moment { n: values.len() as u64, nan: 0, inf: 0, zero: 0, mean: 0.0, m2: 0.0, min, max };
-            let column = Column::numerical("x", &moment, values.clone());
+            let column = Column::numerical("x", &moment, Elements::of(Element::F64), values.clone());
             prop_assert!(column.is_sound());
             let Shape::Numerical(numerical) = column.shape else { unreachable!() };
             let counts = numerical.counts;

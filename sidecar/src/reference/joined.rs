@@ -1,7 +1,7 @@
 //! One column out of the same column of several references.
 
 use super::columns::{BOUNDED_AT, Categorical, Column, Numerical, Shape, between, edges, spread_over};
-use crate::stats::{Envelope, MOST_CATEGORIES, Moment, Steps, quantile_sorted};
+use crate::stats::{Elements, Envelope, MOST_CATEGORIES, Moment, Steps, quantile_sorted};
 
 impl Column {
     /// Of one name and kind, one at least, with counts that do not overflow when they are added; and whether nothing was interpolated.
@@ -14,7 +14,8 @@ impl Column {
             true => joined_numerical(&numerical, &moment),
             false => (Shape::Categorical(joined_categorical(&categorical)), true),
         };
-        (Column { name: parts[0].name.clone(), moment, shape }, exact)
+        let elements = parts.iter().fold(Elements::default(), |all, part| all.and(part.elements));
+        (Column { name: parts[0].name.clone(), moment, elements, shape }, exact)
     }
 }
 
@@ -146,13 +147,18 @@ mod tests {
     }
 
     fn numerical(values: &[f64]) -> Column {
-        Column::numerical("x", &moment(values), values.iter().copied().filter(|x| x.is_finite()).collect())
+        Column::numerical(
+            "x",
+            &moment(values),
+            Elements::default(),
+            values.iter().copied().filter(|x| x.is_finite()).collect(),
+        )
     }
 
     fn categorical(values: &[f64]) -> Column {
         let mut categories = Categories::default();
         values.iter().for_each(|x| categories.add(*x));
-        Column::categorical("x", &moment(values), &categories)
+        Column::categorical("x", &moment(values), Elements::default(), &categories)
     }
 
     /// The same counted in other bins.

@@ -18,7 +18,7 @@ pub use merge::{MergeError, Mismatch};
 pub use quality::Quality;
 
 use crate::profile::{Frozen, Profile, SampledAnswers, Spec};
-use crate::stats::{Calibration, Edges, Moments, Values};
+use crate::stats::{Calibration, ColumnEdges, Edges, Element, Elements, Made, Moments, Values};
 use serde::{Deserialize, Serialize};
 
 /// What a model was like when all was well.
@@ -107,7 +107,9 @@ impl Reference {
         let spec = &profile.spec;
         let classified = !spec.regression && !spec.classes.is_empty();
         let SampledAnswers { confidence, margin, entropy } = profile.sampled_answers();
-        let of_rows = |name, moments: &Moments, sample| Column::numerical(name, &moments.columns()[0], sample);
+        let elements = profile.elements.probabilities;
+        let of_rows =
+            |name, moments: &Moments, sample| Column::numerical(name, &moments.columns()[0], elements, sample);
         let predictions = &profile.predictions;
         let reference = Reference {
             id: 0,
@@ -138,6 +140,13 @@ impl Reference {
     /// The same with what follows from the rest, after a change of it: its calibration, and its checksum.
     fn complete(mut self) -> Reference {
         self.calibration = self.quality.as_ref().and_then(Quality::calibration);
+        self.id = self.checksum();
+        self
+    }
+
+    /// The same with what each feature's values were, which makes it another one. Of none they are what they were read as.
+    pub fn with_feature_elements(mut self, elements: &[Element]) -> Reference {
+        self.features.iter_mut().zip(elements).for_each(|(column, element)| column.elements = Elements::of(*element));
         self.id = self.checksum();
         self
     }
@@ -173,22 +182,66 @@ impl Reference {
 
     /// The bins in which profiles of `spec` are to be counted: columns are matched by name and kind.
     pub fn frozen(&self, spec: &Spec) -> Frozen {
-        let one = |column: &Option<Column>| Edges::new(&[column.as_ref().map_or(&[], Column::edges)]);
-        let probabilities: Vec<&[f64]> =
-            spec.classes.iter().map(|name| self.probability(name).map_or(&[][..], Column::edges)).collect();
+        let one = |column: &Option<Column>, made| Edges::new(&[edges(column.as_ref(), made)]).into();
+        let probabilities: Vec<_> = spec.classes.iter().map(|name| edges(self.probability(name), Made::Read)).collect();
         let columns = || spec.features.iter().map(|feature| self.feature(&feature.name, feature.categorical));
-        let features: Vec<&[f64]> = columns().map(|column| column.map_or(&[][..], Column::edges)).collect();
-        let values = |known: &Categorical| Values::new(known.values.iter().map(|(value, _)| *value)).into();
+        let features: Vec<_> = columns().map(|column| edges(column, Made::Read)).collect();
+        let values = |column: &Column| {
+            let known = column.as_categorical()?.values.iter().map(|(value, _)| *value);
+            Some(Values::new(known, column.elements).into())
+        };
         Frozen {
             reference: self.id,
             probabilities: Edges::new(&probabilities).into(),
             features: Edges::new(&features).into(),
-            categories: columns().map(|column| column?.as_categorical().map(values)).collect(),
-            confidence: one(&self.confidence).into(),
-            margin: one(&self.margin).into(),
-            entropy: one(&self.entropy).into(),
+            categories: columns().map(|column| values(column?)).collect(),
+            confidence: one(&self.confidence, Made::Read),
+            margin: one(&self.margin, self.margin_made()),
+            entropy: one(&self.entropy, self.entropy_made()),
             learned: self.learned(spec).map(Into::into),
         }
+    }
+
+    /// How margins come about: each of two probabilities is rounded.
+    pub fn margin_made(&self) -> Made {
+        let moments = self.probabilities.iter().map(|column| &column.moment);
+        let largest = moments.flat_map(|moment| [moment.min.abs(), moment.max.abs()]).filter(|x| x.is_finite());
+        Made::Computed { per_unit: 2.0 * largest.fold(1.0, f64::max), own: 0.0 }
+    }
+
+    /// The share of its rows whose class may be another one where the probabilities of `spec` are rounded to other elements: they lie at
+    /// the threshold, or two classes are as likely.
+    pub fn undecided(&self, spec: &Spec, now: Elements) -> f64 {
+        let near = |column: Option<&Column>, made: Made, x: f64, may_equal: bool| {
+            let Some((column, numerical)) = column.and_then(|column| Some((column, column.as_numerical()?))) else {
+                return 0.0;
+            };
+            let slack = column.elements.slack(now, made);
+            if slack.is_none() {
+                return 0.0;
+            }
+            let from = if may_equal { slack.below(x).next_down() } else { x };
+            numerical.steps.share_at(slack.above(x)) - numerical.steps.share_at(from)
+        };
+        match spec.classes.as_slice() {
+            [_, yes] => near(self.probability(yes), Made::Read, self.threshold, true),
+            // Numbers that are the same stay so.
+            _ => near(
+                self.margin.as_ref(),
+                self.margin_made(),
+                0.0,
+                !self.margin.as_ref().is_some_and(|of| of.elements.are_f64()),
+            ),
+        }
+    }
+
+    /// How entropies come about. Where p moves by up.p, −p ln p moves by up(1 + |ln p|), of which the sum over a row that sums to 1 is
+    /// u(1 + ln K) at most, and over any row uK; divided by ln K. They are computed within 1e-6.
+    pub fn entropy_made(&self) -> Made {
+        let classes = self.probabilities.len().max(2) as f64;
+        let sum: f64 = self.probabilities.iter().map(|column| column.moment.mean).sum();
+        let of_row = if (sum - 1.0).abs() <= 0.05 { 1.0 + classes.ln() } else { classes };
+        Made::Computed { per_unit: of_row / classes.ln(), own: 2e-6 }
     }
 
     /// Whether a profile was counted in its bins.
@@ -197,25 +250,31 @@ impl Reference {
     }
 }
 
+fn edges(column: Option<&Column>, made: Made) -> ColumnEdges<'_> {
+    column.map_or(ColumnEdges::as_they_are(&[]), |column| column.to_count_in(made))
+}
+
 fn named(spec: &Spec, counts: impl Iterator<Item = u64>) -> Vec<(String, u64)> {
     spec.classes.iter().cloned().zip(counts).collect()
 }
 
 fn probabilities(profile: &Profile) -> Vec<Column> {
-    let moments = profile.predictions.probabilities.columns();
+    let (moments, elements) = (profile.predictions.probabilities.columns(), profile.elements.probabilities);
     let columns = profile.spec.classes.iter().zip(moments).enumerate();
     columns
-        .map(|(k, (name, moment))| Column::numerical(name, &moment, profile.sample.probabilities.finite_column(k)))
+        .map(|(k, (name, moment))| {
+            Column::numerical(name, &moment, elements, profile.sample.probabilities.finite_column(k))
+        })
         .collect()
 }
 
 fn features(profile: &Profile) -> Vec<Column> {
-    let moments = profile.features.moments.columns();
+    let (moments, elements) = (profile.features.moments.columns(), profile.elements.features);
     let columns = profile.spec.features.iter().zip(moments).zip(&profile.features.categories).enumerate();
     columns
         .map(|(j, ((feature, moment), categories))| match categories {
-            Some(categories) => Column::categorical(&feature.name, &moment, categories),
-            None => Column::numerical(&feature.name, &moment, profile.sample.features.finite_column(j)),
+            Some(categories) => Column::categorical(&feature.name, &moment, elements, categories),
+            None => Column::numerical(&feature.name, &moment, elements, profile.sample.features.finite_column(j)),
         })
         .collect()
 }

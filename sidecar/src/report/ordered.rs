@@ -1,9 +1,9 @@
 //! The sample of a closed profile, put in order once for everyone who reports of it.
 
-use super::drift::{Distances, of_measured};
-use crate::profile::{Profile, SampledAnswers, Size, Spec};
+use super::drift::{Distances, of_measured, slack};
+use crate::profile::{Profile, SampledAnswers, Seen, Size, Spec};
 use crate::reference::{Column, Reference};
-use crate::stats::{Ordered, Quantiles, RowStore};
+use crate::stats::{Elements, Made, Ordered, Quantiles, RowStore};
 
 /// A closed profile, what it is compared with, and what its sample says.
 #[derive(Debug)]
@@ -32,11 +32,13 @@ impl<'a> OrderedSample<'a> {
     pub fn of(profile: &'a Profile, reference: Option<&'a Reference>) -> OrderedSample<'a> {
         let spec = &profile.spec;
         let froze = reference.filter(|reference| reference.froze(profile));
-        let features = columns(&profile.sample.features, |j| {
+        let Seen { probabilities, features } = profile.elements;
+        let features = columns(&profile.sample.features, features, |j| {
             let feature = &spec.features[j];
             froze?.feature(&feature.name, feature.categorical)
         });
-        let probabilities = columns(&profile.sample.probabilities, |k| froze?.probability(&spec.classes[k]));
+        let probabilities =
+            columns(&profile.sample.probabilities, probabilities, |k| froze?.probability(&spec.classes[k]));
         // Last: they stay, and are not there beside columns that are being put in order.
         OrderedSample { profile, reference, probabilities, features, answers: answers(profile) }
     }
@@ -47,17 +49,22 @@ impl<'a> OrderedSample<'a> {
     }
 }
 
-fn columns<'a>(rows: &RowStore, reference: impl Fn(usize) -> Option<&'a Column>) -> Vec<SampledColumn> {
+fn columns<'a>(
+    rows: &RowStore,
+    elements: Elements,
+    reference: impl Fn(usize) -> Option<&'a Column>,
+) -> Vec<SampledColumn> {
     let mut columns = Vec::with_capacity(rows.columns());
-    rows.for_each_column(|k, values| columns.push(SampledColumn::of(values, reference(k))));
+    rows.for_each_column(|k, values| columns.push(SampledColumn::of(values, reference(k), elements)));
     columns
 }
 
 impl SampledColumn {
     /// To find quantiles alone takes less than to put all values in order, of which they come for nothing.
-    fn of(values: &mut dyn Ordered, reference: Option<&Column>) -> SampledColumn {
+    fn of(values: &mut dyn Ordered, reference: Option<&Column>, elements: Elements) -> SampledColumn {
         let count = values.count() as u64;
-        match reference.and_then(of_measured) {
+        let slack = slack(reference, elements, Made::Read);
+        match reference.and_then(|column| of_measured(column, slack)) {
             None => SampledColumn { count, quantiles: values.quantiles(), distances: Distances::unknown() },
             Some(measured) => {
                 let ascending = values.ascending();

@@ -2,13 +2,15 @@
 
 use crate::profile::{Labels, Rows};
 use crate::stats::{Columns, rows};
+use half::f16;
 use ndarray::ArrayView2;
 use std::ops::Range;
 
-/// Numbers row by row: f32 where that loses nothing, as for f16 and small integers.
+/// Numbers row by row: f32 where that loses nothing, as for small integers.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "named by themselves")]
 pub enum Values {
+    F16(Vec<f16>),
     F32(Vec<f32>),
     F64(Vec<f64>),
 }
@@ -51,6 +53,7 @@ impl Batch {
 impl Values {
     fn columns(&self, rows: usize) -> Columns<'_> {
         match self {
+            Values::F16(values) => Columns::F16(view(values, rows)),
             Values::F32(values) => Columns::F32(view(values, rows)),
             Values::F64(values) => Columns::F64(view(values, rows)),
         }
@@ -59,6 +62,7 @@ impl Values {
     /// The same numbers.
     pub fn into_f64(self) -> Vec<f64> {
         match self {
+            Values::F16(values) => values.into_iter().map(f64::from).collect(),
             Values::F32(values) => values.into_iter().map(f64::from).collect(),
             Values::F64(values) => values,
         }

@@ -7,6 +7,7 @@ use crate::profile::{Profile, Rows, Spec};
 use crate::reference::Reference;
 use crate::report::Report;
 use crate::ring::wire;
+use crate::stats::Element;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ pub struct Extent {
 pub trait Source {
     /// How much there is.
     fn extent(&self) -> Extent;
+    /// What each feature's numbers are, where they are not all of one type; else nothing.
+    fn feature_elements(&self) -> Vec<Element> {
+        Vec::new()
+    }
     /// The rows that follow those of the last call.
     fn read(&mut self, rows: Range<usize>) -> Result<Batch, SourceError>;
 }
@@ -62,7 +67,8 @@ pub fn build(
         whole.update(&batch.rows(0..batch.count));
         cut.add(range.start, &batch);
     }
-    Ok(Reference::of(&whole).with_bands(cut.numbers.bands()))
+    let reference = Reference::of(&whole).with_feature_elements(&source.feature_elements());
+    Ok(reference.with_bands(cut.numbers.bands()))
 }
 
 /// The rows as if they had come over several periods.

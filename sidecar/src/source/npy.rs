@@ -138,9 +138,7 @@ impl Element {
             };
         }
         match self {
-            Element::F16 => {
-                Values::F32(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
-            }
+            Element::F16 => Values::F16(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect()),
             Element::F32 => decoded!(F32, f32, f32),
             Element::F64 => decoded!(F64, f64, f64),
             Element::I8 => decoded!(F32, i8, f32),
@@ -219,17 +217,21 @@ impl Npy {
     fn read_by_column(&self, range: Range<usize>) -> io::Result<Values> {
         let columns = (0..self.columns).map(|column| self.read_run(column * self.rows + range.start, range.len()));
         let columns = columns.collect::<io::Result<Vec<Values>>>()?;
-        let mut narrow = Vec::new();
-        let mut wide = Vec::new();
+        let (mut half, mut narrow, mut wide) = (Vec::new(), Vec::new(), Vec::new());
         for row in 0..range.len() {
             for column in &columns {
                 match column {
+                    Values::F16(values) => half.push(values[row]),
                     Values::F32(values) => narrow.push(values[row]),
                     Values::F64(values) => wide.push(values[row]),
                 }
             }
         }
-        Ok(if wide.is_empty() { Values::F32(narrow) } else { Values::F64(wide) })
+        Ok(match self.element.decode(&[]) {
+            Values::F16(_) => Values::F16(half),
+            Values::F32(_) => Values::F32(narrow),
+            Values::F64(_) => Values::F64(wide),
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use super::arrays::class_index;
 use super::batch::{Batch, BatchLabels, Values};
 use super::build::{Extent, Source};
 use super::chosen::{Chosen, TableColumns};
+use crate::stats::Element;
 use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
@@ -163,9 +164,23 @@ impl Source for ParquetFile {
         Extent { rows: self.rows, classes: self.probabilities.len(), features: self.features.len() }
     }
 
+    fn feature_elements(&self) -> Vec<Element> {
+        self.features.iter().map(|place| place.kind.element()).collect()
+    }
+
     fn read(&mut self, rows: Range<usize>) -> Result<Batch, SourceError> {
         let path = self.path.clone();
         unless_it_panics(&path, || self.batch(rows).map_err(|why| SourceError::input(&path, why)))
+    }
+}
+
+impl Kind {
+    fn element(self) -> Element {
+        match self {
+            Kind::Half => Element::F16,
+            Kind::Single => Element::F32,
+            Kind::Other | Kind::Unsigned => Element::F64,
+        }
     }
 }
 
@@ -198,12 +213,13 @@ fn kind(described: &ColumnDescriptor) -> Result<Kind, &'static str> {
     }
 }
 
-/// f32 where that is what all of them are, as from arrays.
+/// f16 and f32 where that is what all of them are, as from arrays.
 fn values(places: &[Place], values: Vec<f64>) -> Option<Values> {
-    let narrow = places.iter().all(|place| matches!(place.kind, Kind::Single | Kind::Half));
-    let values = match narrow {
-        true => Values::F32(values.into_iter().map(|x| x as f32).collect()),
-        false => Values::F64(values),
+    let finest = places.iter().map(|place| place.kind.element()).min();
+    let values = match finest {
+        Some(Element::F16) => Values::F16(values.into_iter().map(half::f16::from_f64).collect()),
+        Some(Element::F32) => Values::F32(values.into_iter().map(|x| x as f32).collect()),
+        _ => Values::F64(values),
     };
     (!places.is_empty()).then_some(values)
 }
@@ -269,7 +285,8 @@ mod tests {
     use super::super::spec::Names;
     use super::super::table::open_table;
     use super::*;
-    use crate::reference::Reference;
+    use crate::reference::{Column, Reference};
+    use crate::stats::Elements;
     use rand_xoshiro::Xoshiro256PlusPlus;
     use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
@@ -376,10 +393,16 @@ mod tests {
         let (csv, parquet) = (reference(&path).unwrap(), reference(&data("snappy.parquet")).unwrap());
         assert_eq!((csv.rows, csv.actual[0].1, csv.features[1].moment.nan), (100, 50, 10));
         // Probabilities are f64 in the one and f32 in the other: their sums differ in the last bits.
-        assert_eq!(
-            (&csv.features, &csv.predicted, &csv.actual),
-            (&parquet.features, &parquet.predicted, &parquet.actual)
-        );
+        assert_eq!((&csv.predicted, &csv.actual), (&parquet.predicted, &parquet.actual));
+        for (csv, parquet) in csv.features.iter().zip(&parquet.features) {
+            let element = match csv.name.as_str() {
+                "single" => Element::F32,
+                "half" => Element::F16,
+                _ => Element::F64,
+            };
+            assert_eq!(parquet.elements, Elements::of(element));
+            assert_eq!(&Column { elements: csv.elements, ..parquet.clone() }, csv, "a text does not say it");
+        }
         assert!((csv.probabilities[0].moment.mean - parquet.probabilities[0].moment.mean).abs() < 1e-12);
     }
 

@@ -3,13 +3,16 @@
 //! A column's edges ascend: the first stands just below the least value of the reference, the last is its largest, and between them
 //! stand its deciles, each different from the others. Bin i holds edge[i−1] < x ≤ edge[i]; the outer bins are open, and ±∞ falls
 //! into them. NaN is above nothing: whoever counts missing values takes them out of the first bin.
+//!
+//! Values that come in another rounding than the edges' are compared with edges that are moved up, the first down, by as much as that
+//! may be: whatever lay at or below an edge lies at or below it still.
 
 use super::dispatch::{Kernel, dispatch, prefetch};
 use super::scalar::Lane;
-use super::{Columns, Scalar, packed};
+use super::{Columns, Element, Elements, Made, Scalar, packed};
 use serde::{Deserialize, Serialize};
 use std::array::from_fn;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Below the least, nine deciles, the largest.
 pub const MOST_EDGES: usize = 11;
@@ -21,25 +24,71 @@ const BLOCK_BYTES: usize = 16 << 10;
 const LEAST_ROWS: usize = 32;
 
 /// The edges of all columns of a matrix.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Edges {
     columns: usize,
-    /// Edge by edge, each for all columns; +∞ where a column has fewer.
-    wide: Vec<f64>,
-    /// The same for f32 values: the largest f32 that is not above the edge, so that no comparison differs.
-    narrow: Vec<f32>,
+    of: Vec<(Vec<f64>, Elements, Made)>,
+    /// For each type of elements that came, edge by edge, each for all columns; +∞ where a column has fewer. f32 for what is computed
+    /// with in f32: the largest that is not above the edge, so that no comparison differs.
+    wide: [OnceLock<Vec<f64>>; Element::ALL.len()],
+    narrow: [OnceLock<Vec<f32>>; Element::ALL.len()],
+}
+
+/// The edges of a column.
+#[derive(Clone, Copy, Debug)]
+pub struct ColumnEdges<'a> {
+    /// Ascending, at most [`MOST_EDGES`], the first just below the least value; none of a column without a reference.
+    pub edges: &'a [f64],
+    /// What the values were that they were taken from.
+    pub elements: Elements,
+    /// How these came about.
+    pub made: Made,
+}
+
+impl ColumnEdges<'_> {
+    /// For values that are what the edges were taken from.
+    pub fn as_they_are(edges: &[f64]) -> ColumnEdges<'_> {
+        ColumnEdges { edges, elements: Elements::default(), made: Made::Read }
+    }
 }
 
 impl Edges {
-    /// Of each column its edges, ascending, at most [`MOST_EDGES`]; a column without a reference has none.
-    pub fn new(columns: &[&[f64]]) -> Edges {
-        let count = columns.len();
-        let mut wide = vec![f64::INFINITY; MOST_EDGES * count];
-        for (column, edges) in columns.iter().enumerate() {
+    /// Of each column its edges.
+    pub fn new(columns: &[ColumnEdges<'_>]) -> Edges {
+        let of = columns.iter().map(|column| {
+            let edges = column.edges;
             assert!(edges.len() <= MOST_EDGES && edges.is_sorted(), "checked where they were read");
-            edges.iter().enumerate().for_each(|(e, &edge)| wide[e * count + column] = edge);
+            (edges.to_vec(), column.elements, column.made)
+        });
+        Edges { columns: columns.len(), of: of.collect(), ..Edges::default() }
+    }
+
+    fn len(&self) -> usize {
+        MOST_EDGES * self.columns
+    }
+
+    /// For values of this type.
+    fn wide(&self, element: Element) -> &[f64] {
+        self.wide[element as usize].get_or_init(|| self.against(element))
+    }
+
+    fn narrow(&self, element: Element) -> &[f32] {
+        self.narrow[element as usize].get_or_init(|| self.against(element).into_iter().map(below_or_at).collect())
+    }
+
+    fn against(&self, element: Element) -> Vec<f64> {
+        let mut all = vec![f64::INFINITY; self.len()];
+        for (column, (edges, elements, made)) in self.of.iter().enumerate() {
+            let slack = elements.slack(Elements::of(element), *made);
+            for (e, &edge) in edges.iter().enumerate() {
+                all[e * self.columns + column] = match e {
+                    _ if slack.is_none() => edge,
+                    0 => slack.below(edge.next_up()).next_down(),
+                    _ => slack.above(edge),
+                };
+            }
         }
-        Edges { columns: count, narrow: wide.iter().map(|&edge| below_or_at(edge)).collect(), wide }
+        all
     }
 }
 
@@ -50,7 +99,7 @@ fn below_or_at(x: f64) -> f32 {
 }
 
 /// Counts over the rows of one matrix. Serialized without the edges.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct BinCounts {
     #[serde(skip)]
     edges: Arc<Edges>,
@@ -61,24 +110,30 @@ pub struct BinCounts {
 impl BinCounts {
     /// Of nothing yet.
     pub fn new(edges: Arc<Edges>) -> BinCounts {
-        BinCounts { above: vec![0; edges.wide.len()], edges }
+        BinCounts { above: vec![0; edges.len()], edges }
     }
 
     /// What was serialized, with the edges it was counted at. `None` if these are others.
     pub fn with_edges(self, edges: Arc<Edges>) -> Option<BinCounts> {
-        (self.above.len() == edges.wide.len()).then_some(BinCounts { edges, ..self })
+        (self.above.len() == edges.len()).then_some(BinCounts { edges, ..self })
     }
 
     /// Adds every row of `matrix`.
     pub fn update(&mut self, matrix: &Columns<'_>) {
         assert_eq!(matrix.width(), self.edges.columns, "the schema fixes the number of columns");
-        let (edges, above) = (&*self.edges, &mut self.above);
+        let (edges, above, element) = (&*self.edges, &mut self.above, matrix.element());
         match matrix {
-            Columns::F32(view) => count(packed(view), &edges.narrow, edges.columns, above),
-            Columns::F16(view) => count(packed(view), &edges.narrow, edges.columns, above),
-            Columns::BF16(view) => count(packed(view), &edges.narrow, edges.columns, above),
-            Columns::F64(view) => count(packed(view), &edges.wide, edges.columns, above),
+            Columns::F32(view) => count(packed(view), edges.narrow(element), edges.columns, above),
+            Columns::F16(view) => count(packed(view), edges.narrow(element), edges.columns, above),
+            Columns::BF16(view) => count(packed(view), edges.narrow(element), edges.columns, above),
+            Columns::F64(view) => count(packed(view), edges.wide(element), edges.columns, above),
         }
+    }
+
+    /// Adds what was computed from the rows of a matrix of such elements, one column.
+    pub fn update_computed(&mut self, values: &[f64], element: Element) {
+        assert_eq!(self.edges.columns, 1, "of one column");
+        count(values, self.edges.wide(element), 1, &mut self.above);
     }
 
     /// As if `other`'s rows, counted at the same edges, had been seen too.
@@ -189,7 +244,7 @@ mod tests {
             // Every column its own.
             let edges_of = |column: usize| edges.iter().map(|edge| edge + column as f64 / 8.0).collect::<Vec<f64>>();
             let every: Vec<Vec<f64>> = (0..columns).map(edges_of).collect();
-            let all = Arc::new(Edges::new(&every.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+            let all = Arc::new(Edges::new(&every.iter().map(|edges| ColumnEdges::as_they_are(edges)).collect::<Vec<_>>()));
             let (mut narrow, mut double) = (BinCounts::new(all.clone()), BinCounts::new(all.clone()));
             let mut halves = BinCounts::new(all);
             narrow.update(&Columns::F32(ArrayView2::from_shape((rows, columns), values).unwrap()));
@@ -206,6 +261,35 @@ mod tests {
                 prop_assert_eq!(&narrow.above(column, edges.len()), &want);
                 prop_assert_eq!(&double.above(column, edges.len()), &want);
                 prop_assert_eq!(&halves.above(column, edges.len()), &want);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_lay_at_or_below_an_edge_lies_there_in_any_rounding(
+            mut values in proptest::collection::vec(prop_oneof![(-30..30i32).prop_map(|x| f64::from(x) / 10.0), -9.0..9.0f64], 2..60),
+            then in prop::sample::select(Element::ALL.to_vec()),
+            now in prop::sample::select(Element::ALL.to_vec()),
+        ) {
+            values.sort_by(f64::total_cmp);
+            let kept: Vec<f64> = values.iter().map(|x| then.round(*x)).collect();
+            let mut edges = vec![kept[0].next_down(), kept[kept.len() / 2], kept[kept.len() - 1]];
+            edges.dedup();
+            let all = Edges::new(&[ColumnEdges { edges: &edges, elements: Elements::of(then), made: Made::Read }]);
+            let come: Vec<f64> = values.iter().map(|x| now.round(*x)).collect();
+            let view = ArrayView2::from_shape((come.len(), 1), &come).unwrap();
+            let mut counts = BinCounts::new(all.into());
+            match now {
+                Element::F64 => counts.update(&Columns::F64(view)),
+                Element::F32 => counts.update(&Columns::F32(view.mapv(|x| x as f32).view())),
+                Element::F16 => counts.update(&Columns::F16(view.mapv(half::f16::from_f64).view())),
+                Element::BF16 => counts.update(&Columns::BF16(view.mapv(half::bf16::from_f64).view())),
+            }
+            let above = counts.above(0, edges.len());
+            prop_assert_eq!((above[0], above[edges.len() - 1]), (come.len() as u64, 0), "none is out of range");
+            for (edge, above) in edges.iter().zip(above) {
+                prop_assert!(above <= kept.iter().filter(|x| *x > edge).count() as u64);
             }
         }
     }

@@ -14,6 +14,7 @@ mod codes;
 mod dispatch;
 mod distinct;
 mod divergence;
+mod elements;
 mod entropy;
 mod envelope;
 mod errors;
@@ -41,11 +42,12 @@ mod thresholds;
 mod values;
 mod vectors;
 
-pub use bins::{BinCounts, Edges, MOST_EDGES};
+pub use bins::{BinCounts, ColumnEdges, Edges, MOST_EDGES};
 pub use calibration::{Calibration, Isotonic};
 pub use categories::{Categories, Distinct, Frequent, MOST_CATEGORIES};
 pub use classified::Classified;
 pub use divergence::{Chi2, Contingency, Noisy};
+pub use elements::{Element, Elements, Made, Slack};
 pub use entropy::entropy;
 pub use envelope::Envelope;
 pub use errors::Errors;
@@ -114,6 +116,16 @@ impl<'a> Columns<'a> {
             T::EPSILON
         }
         with_view!(self, view => of(view))
+    }
+
+    /// What its elements are.
+    pub fn element(&self) -> Element {
+        match self {
+            Columns::F16(_) => Element::F16,
+            Columns::BF16(_) => Element::BF16,
+            Columns::F32(_) => Element::F32,
+            Columns::F64(_) => Element::F64,
+        }
     }
 
     /// Number of columns.

@@ -3,6 +3,7 @@
 //! Against it, a sample's Kolmogorov-Smirnov distance and Wasserstein distance come from one scan over both in order. With at most
 //! 1,001 values both are those between the samples themselves; beyond, every share is right within 1/2,002.
 
+use super::Slack;
 use serde::{Deserialize, Serialize};
 
 /// Most values told apart.
@@ -117,6 +118,37 @@ impl Steps {
         spread(self.shares())
     }
 
+    /// From ascending finite values whose rounding is another one: the least that it can be. `None` if either is of nothing.
+    pub fn distance_within(&self, ascending: &[f64], slack: Slack) -> Option<Distance> {
+        let Distance { ks, w1 } = self.distance(ascending)?;
+        if slack.is_none() {
+            return Some(Distance { ks, w1 });
+        }
+        // A value moves no farther than that.
+        let moved: f64 = self.shares().map(|(x, share)| share * slack.at(x)).sum();
+        Some(Distance { ks: self.ks_within(ascending, slack), w1: (w1 - moved).max(0.0) })
+    }
+
+    /// What was at or below x must still be at or below what x may have become, and the other way round.
+    fn ks_within(&self, ascending: &[f64], slack: Slack) -> f64 {
+        let n = ascending.len() as f64;
+        let (mut ks, mut below, mut at) = (0.0f64, 0.0, 0);
+        for (value, share) in self.shares() {
+            below += share;
+            at += ascending[at..].iter().take_while(|x| **x <= slack.above(value)).count();
+            ks = ks.max(below - at as f64 / n);
+        }
+        let (mut below, mut step, total) = (0u64, 0, self.total());
+        for (i, &x) in ascending.iter().enumerate() {
+            while self.values.get(step).is_some_and(|value| *value <= slack.back(x)) {
+                below += u64::from(self.counts[step]);
+                step += 1;
+            }
+            ks = ks.max((i + 1) as f64 / n - below as f64 / total);
+        }
+        ks
+    }
+
     /// Of ascending finite values. `None` if either is of nothing.
     pub fn distance(&self, ascending: &[f64]) -> Option<Distance> {
         if self.is_empty() || ascending.is_empty() {
@@ -167,6 +199,7 @@ pub fn spread(ascending: impl Iterator<Item = (f64, f64)>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::{Element, Elements, Made};
     use proptest::prelude::*;
 
     /// Share of ascending values ≤ x.
@@ -212,6 +245,30 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_same_values_in_another_rounding_are_no_distance_away_and_others_are(
+            values in proptest::collection::vec(prop_oneof![(-30..30i32).prop_map(|x| f64::from(x) / 10.0), -9.0..9.0f64], 1..300),
+            then in prop::sample::select(Element::ALL.to_vec()),
+            now in prop::sample::select(Element::ALL.to_vec()),
+        ) {
+            let rounded = |element: Element| sorted(values.iter().map(|x| element.round(*x)).collect());
+            let slack = Elements::of(then).slack(Elements::of(now), Made::Read);
+            let (then, now) = (Steps::of_sorted(&rounded(then)), rounded(now));
+            let same = then.distance_within(&now, slack).unwrap();
+            prop_assert!(same.ks <= 1e-12 && same.w1 <= 1e-9, "{same:?}");
+            let moved: Vec<f64> = now.iter().map(|x| x + 20.0).collect();
+            prop_assert!(then.distance_within(&moved, slack).unwrap().ks > 1.0 - 1e-12);
+        }
+
+        #[test]
+        fn without_slack_it_is_the_distance(
+            a in proptest::collection::vec((-20..20i32).prop_map(f64::from), 1..80),
+            b in proptest::collection::vec((-20..20i32).prop_map(f64::from), 1..80),
+        ) {
+            let (a, b) = (Steps::of_sorted(&sorted(a)), sorted(b));
+            prop_assert!((a.ks_within(&b, Slack::NONE) - a.distance(&b).unwrap().ks).abs() < 1e-12);
+        }
+
         #[test]
         fn equal_the_two_sample_oracle(
             a in proptest::collection::vec((-20..20i32).prop_map(f64::from), 1..80),

@@ -4,7 +4,10 @@ use super::{ColumnDrift, ColumnKind, Measure};
 use crate::reference::{Categorical, Column, Numerical, Reference};
 use crate::report::OrderedSample;
 use crate::report::ordered::has_classes;
-use crate::stats::{Contingency, Moment, ValueCounts, fisher_ln_p, kolmogorov_p, normal_z, spread};
+use crate::stats::{
+    Contingency, Elements, Made, Moment, Slack, ValueCounts, fisher_ln_p, kolmogorov_p, normal_z, spread,
+};
+use std::borrow::Cow;
 use std::f64::consts::FRAC_2_PI;
 
 /// Of every column of the profile, yet without q and verdicts.
@@ -15,9 +18,10 @@ pub(super) fn columns(sample: &OrderedSample<'_>, reference: &Reference) -> Vec<
     let mut columns = Vec::new();
     if has_classes(spec) {
         let predicted: Vec<u64> = profile.predictions.class_counts.clone();
-        columns.push(classes(ColumnKind::PredictedClass, &spec.classes, &predicted, &reference.predicted));
+        let undecided = reference.undecided(spec, profile.elements.probabilities);
+        columns.push(classes(ColumnKind::PredictedClass, &spec.classes, &predicted, &reference.predicted, undecided));
         let actual: Vec<u64> = profile.quality.outcomes.classes().map(|class| class.support).collect();
-        columns.push(classes(ColumnKind::ActualClass, &spec.classes, &actual, &reference.actual));
+        columns.push(classes(ColumnKind::ActualClass, &spec.classes, &actual, &reference.actual, 0.0));
         let predictions = &profile.predictions;
         let (confidence, margin, entropy) = (&reference.confidence, &reference.margin, &reference.entropy);
         let rows = [
@@ -26,16 +30,18 @@ pub(super) fn columns(sample: &OrderedSample<'_>, reference: &Reference) -> Vec<
             (ColumnKind::Entropy, entropy, &predictions.entropy, &bins.entropy, &answers.entropy),
         ];
         let known = reference.probabilities.len();
-        for (of, column, moments, counts, ascending) in rows {
+        let made = [Made::Read, reference.margin_made(), reference.entropy_made()];
+        for ((of, column, moments, counts, ascending), made) in rows.into_iter().zip(made) {
             let moment = moments.columns()[0];
             let above = |edges| counts.above(0, edges);
-            let measured = column.as_ref().and_then(of_measured);
+            let now = Now { moment: &moment, slack: slack(column.as_ref(), profile.elements.probabilities, made) };
+            let measured = column.as_ref().and_then(|column| of_measured(column, now.slack));
             let distances = measured.map_or_else(Distances::unknown, |measured| measured.distances(ascending));
             columns.push(match of {
                 ColumnKind::Entropy if column.is_some() && !are_entropies_comparable(spec.classes.len(), known) => {
                     nothing(of, "", "not_comparable")
                 }
-                _ => numerical(of, "", column.as_ref(), &moment, above, distances),
+                _ => numerical(of, "", column.as_ref(), now, above, distances),
             });
         }
     }
@@ -43,17 +49,22 @@ pub(super) fn columns(sample: &OrderedSample<'_>, reference: &Reference) -> Vec<
     let moments = profile.predictions.probabilities.columns();
     for (k, sampled) in sample.probabilities.iter().enumerate() {
         let (name, above) = (&spec.classes[k], |edges| bins.probabilities.above(k, edges));
-        columns.push(numerical(of, name, reference.probability(name), &moments[k], above, sampled.distances));
+        let column = reference.probability(name);
+        let now = Now { moment: &moments[k], slack: slack(column, profile.elements.probabilities, Made::Read) };
+        columns.push(numerical(of, name, column, now, above, sampled.distances));
     }
     let moments = profile.features.moments.columns();
     for (j, sampled) in sample.features.iter().enumerate() {
         let (feature, moment) = (&spec.features[j], &moments[j]);
         let column = reference.feature(&feature.name, feature.categorical);
         columns.push(match &profile.features.categories[j] {
-            Some(_) => categorical(&feature.name, column, moment, bins.categories[j].as_ref()),
+            Some(_) => {
+                categorical(&feature.name, column, moment, bins.categories[j].as_ref(), profile.elements.features)
+            }
             None => {
                 let above = |edges| bins.features.above(j, edges);
-                numerical(ColumnKind::Feature, &feature.name, column, moment, above, sampled.distances)
+                let now = Now { moment, slack: slack(column, profile.elements.features, Made::Read) };
+                numerical(ColumnKind::Feature, &feature.name, column, now, above, sampled.distances)
             }
         });
     }
@@ -63,6 +74,19 @@ pub(super) fn columns(sample: &OrderedSample<'_>, reference: &Reference) -> Vec<
 /// Of models of so many classes: entropy is a share of the largest that they allow, and a single column counts as two.
 pub fn are_entropies_comparable(classes: usize, others: usize) -> bool {
     classes.max(2) == others.max(2)
+}
+
+/// A column of the period.
+#[derive(Clone, Copy)]
+struct Now<'a> {
+    moment: &'a Moment,
+    /// Of its values and the reference's.
+    slack: Slack,
+}
+
+/// How far the values of a column and those of its reference may be apart by their rounding alone.
+pub fn slack(column: Option<&Column>, now: Elements, made: Made) -> Slack {
+    column.map_or(Slack::NONE, |column| column.elements.slack(now, made))
 }
 
 /// A column of which nothing is known yet, for `reason`.
@@ -138,33 +162,45 @@ fn numerical(
     of: ColumnKind,
     name: &str,
     column: Option<&Column>,
-    moment: &Moment,
+    now: Now<'_>,
     above: impl Fn(usize) -> Vec<u64>,
     distances: Distances,
 ) -> ColumnDrift {
+    let Now { moment, slack } = now;
     let Some((column, reference)) = column.and_then(|column| Some((column, column.as_numerical()?))) else {
         return nothing(of, name, "no_reference");
     };
-    let in_bins = moment.n + moment.inf;
+    let (in_bins, mut above) = (moment.n + moment.inf, above(reference.edges.len()));
     if reference.edges.is_empty() {
         return ColumnDrift { n: in_bins, ..nothing(of, name, "empty") }.with_missing(column, moment);
     }
-    let counts = between(in_bins, &above(reference.edges.len()));
-    let out_of_range = counts[0] + counts[counts.len() - 1];
     let hash = hash(reference.edges.iter());
-    if let Some((nearest, distance)) = reference.nearest(&shares_below(&counts)) {
+    let told = !reference.bounds.is_empty();
+    let mut reference = Cow::Borrowed(reference);
+    if !slack.is_none() {
+        let (blurred, kept) = reference.blurred(slack);
+        above = kept.into_iter().map(|edge| above[edge]).collect();
+        reference = Cow::Owned(blurred);
+    }
+    let counts = between(in_bins, &above);
+    let out_of_range = counts[0] + counts[counts.len() - 1];
+    let nearest = reference.nearest(&shares_below(&counts));
+    if let Some((nearest, distance)) = nearest.as_ref().filter(|_| told) {
+        let (nearest, distance) = (nearest, *distance);
         let ks = Measure {
             p: Some(kolmogorov_p(distance, in_bins as f64, reference.total() as f64)),
             ..Measure::of(distance)
         };
         let w1 = mean_difference(&column.moment, moment);
         return ColumnDrift { ks, w1, at_least: true, out_of_range: Some(out_of_range), ..nothing(of, name, "") }
-            .with_counts(&inner(&nearest), &inner(&counts), hash)
+            .with_counts(&inner(nearest), &inner(&counts), hash)
             .with_missing(column, moment);
     }
     let Distances { ks, w1 } = distances;
-    ColumnDrift { ks, w1, out_of_range: Some(out_of_range), ..nothing(of, name, "") }
-        .with_counts(&inner(&reference.counts), &inner(&counts), hash)
+    let at_least = reference.bounds.iter().any(|[least, most]| most > least);
+    let then = nearest.map_or(Cow::Borrowed(&reference.counts), |(nearest, _)| Cow::Owned(nearest));
+    ColumnDrift { ks, w1, at_least, out_of_range: Some(out_of_range), ..nothing(of, name, "") }
+        .with_counts(&inner(&then), &inner(&counts), hash)
         .with_missing(column, moment)
 }
 
@@ -222,13 +258,14 @@ pub struct Distances {
 pub struct Measured<'a> {
     numerical: &'a Numerical,
     moment: &'a Moment,
+    slack: Slack,
 }
 
 /// What distances from the column are measured by, if it has any numbers and they were counted.
-pub fn of_measured(column: &Column) -> Option<Measured<'_>> {
+pub fn of_measured(column: &Column, slack: Slack) -> Option<Measured<'_>> {
     let counted = |numerical: &&Numerical| !numerical.edges.is_empty() && numerical.bounds.is_empty();
     let numerical = column.as_numerical().filter(counted)?;
-    Some(Measured { numerical, moment: &column.moment })
+    Some(Measured { numerical, moment: &column.moment, slack })
 }
 
 impl Distances {
@@ -241,8 +278,8 @@ impl Distances {
 impl Measured<'_> {
     /// `sample` ascends.
     pub fn distances(&self, sample: &[f64]) -> Distances {
-        let Measured { numerical: reference, moment } = self;
-        let Some(distance) = reference.steps.distance(sample) else { return Distances::unknown() };
+        let Measured { numerical: reference, moment, slack } = self;
+        let Some(distance) = reference.steps.distance_within(sample, *slack) else { return Distances::unknown() };
         let (n, m) = (sample.len() as f64, reference.counts.iter().sum::<u64>() as f64);
         let ks = Measure { p: Some(kolmogorov_p(distance.ks, n, m)), ..Measure::of(distance.ks) };
         let deviation = moment.std().filter(|std| std.is_finite() && *std > 0.0);
@@ -258,17 +295,30 @@ impl Measured<'_> {
 }
 
 /// Values that the reference does not know share a bin.
-fn categorical(name: &str, column: Option<&Column>, moment: &Moment, known: Option<&ValueCounts>) -> ColumnDrift {
+fn categorical(
+    name: &str,
+    column: Option<&Column>,
+    moment: &Moment,
+    known: Option<&ValueCounts>,
+    now: Elements,
+) -> ColumnDrift {
     let shape = column.and_then(|column| Some((column, column.as_categorical()?)));
     let Some(((column, reference), known)) = shape.zip(known) else {
         return nothing(ColumnKind::Feature, name, "no_reference");
     };
-    let mut current = known.counts().to_vec();
+    let common = column.elements.common(now);
+    let counted = reference.values.iter().zip(known.counts()).map(|((value, _), count)| (*value, *count)).collect();
+    let mut counted = Categorical { values: counted, other: 0 };
+    let mut reference = Cow::Borrowed(reference);
+    if let Some(common) = common {
+        (counted, reference) = (counted.rounded(common), Cow::Owned(reference.rounded(common)));
+    }
+    let mut current: Vec<u64> = counted.values.iter().map(|(_, count)| *count).collect();
     current.push(moment.n.saturating_sub(current.iter().sum()));
     let undefined = Measure::undefined("categorical");
     let hash = hash(reference.values.iter().map(|(value, _)| value));
     let known = ColumnDrift { ks: undefined, w1: undefined, ..nothing(ColumnKind::Feature, name, "") }
-        .with_counts(&as_expected(reference), &current, hash)
+        .with_counts(&as_expected(&reference), &current, hash)
         .with_missing(column, moment);
     ColumnDrift { reference_n: column.moment.n, ..known }
 }
@@ -286,11 +336,18 @@ fn as_expected(reference: &Categorical) -> Vec<u64> {
 /// PSI over the classes that two versions predicted.
 pub fn class_mix(names: &[String], counts: &[u64], other_names: &[String], other: &[u64]) -> Measure {
     let other: Vec<(String, u64)> = other_names.iter().cloned().zip(other.iter().copied()).collect();
-    classes(ColumnKind::PredictedClass, names, counts, &other).psi
+    classes(ColumnKind::PredictedClass, names, counts, &other, 0.0).psi
 }
 
-/// By name: a class that the reference does not know shares a bin with others such.
-fn classes(of: ColumnKind, names: &[String], counts: &[u64], reference: &[(String, u64)]) -> ColumnDrift {
+/// By name: a class that the reference does not know shares a bin with others such. An `undecided` share of the reference's rows may be of
+/// any class.
+fn classes(
+    of: ColumnKind,
+    names: &[String],
+    counts: &[u64],
+    reference: &[(String, u64)],
+    undecided: f64,
+) -> ColumnDrift {
     if reference.is_empty() {
         return nothing(of, "", "no_reference");
     }
@@ -310,7 +367,11 @@ fn classes(of: ColumnKind, names: &[String], counts: &[u64], reference: &[(Strin
     let undefined = Measure::undefined("categorical");
     let hash =
         crc32c::crc32c(reference.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("\0").as_bytes());
-    ColumnDrift { ks: undefined, w1: undefined, missing: undefined, ..nothing(of, "", "") }
+    let at_least = undecided > 0.0;
+    if at_least {
+        known = moved_towards(&known, &current, undecided);
+    }
+    ColumnDrift { ks: undefined, w1: undefined, missing: undefined, at_least, ..nothing(of, "", "") }
         .with_counts(&known, &current, hash)
 }
 
@@ -319,6 +380,19 @@ fn missing([nan, rows]: [u64; 2], [nan_then, rows_then]: [u64; 2]) -> Measure {
     let Some(ln_p) = fisher_ln_p(nan, rows, nan_then, rows_then) else { return Measure::undefined("empty") };
     let share = nan as f64 / rows as f64 - nan_then as f64 / rows_then as f64;
     Measure { z: Some(normal_z(ln_p) * share.signum()), p: Some(ln_p.exp()), ..Measure::of(share) }
+}
+
+/// The counts with so large a share of all moved that they are as near to the others as can be.
+fn moved_towards(counts: &[u64], others: &[u64], share: f64) -> Vec<u64> {
+    let total = |counts: &[u64]| counts.iter().map(|n| *n as f64).sum::<f64>();
+    let (all, of_others) = (total(counts), total(others));
+    if all == 0.0 || of_others == 0.0 {
+        return counts.to_vec();
+    }
+    let gaps: Vec<f64> = counts.iter().zip(others).map(|(n, m)| *m as f64 / of_others - *n as f64 / all).collect();
+    let apart: f64 = gaps.iter().map(|gap| gap.max(0.0)).sum();
+    let part = if apart > share { share / apart } else { 1.0 };
+    counts.iter().zip(gaps).map(|(n, gap)| (*n as f64 + gap * part * all).round() as u64).collect()
 }
 
 fn hash<'a>(values: impl Iterator<Item = &'a f64>) -> u32 {

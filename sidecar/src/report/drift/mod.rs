@@ -3,9 +3,11 @@
 mod columns;
 mod embeddings;
 mod measure;
+#[cfg(test)]
+mod roundings;
 mod unmatched;
 
-pub(super) use columns::{Distances, are_entropies_comparable, class_mix, of_measured};
+pub(super) use columns::{Distances, are_entropies_comparable, class_mix, of_measured, slack};
 pub use embeddings::EmbeddingDrift;
 pub use measure::{DriftSettings, Levels, Measure, Verdict};
 pub use unmatched::{Unmatched, warn_of_unmatched};
