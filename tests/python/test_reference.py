@@ -2,8 +2,8 @@
 
 import json
 import re
-import struct
 import subprocess
+import warnings
 from pathlib import Path
 
 import mlwatch
@@ -200,6 +200,69 @@ def test_a_reference_of_doubles_fits_rings_of_every_type(watch, ring_dir, run_si
         assert judged <= ({"warn", "alert"} if moved else {"ok"}) and report["drift"]["verdict"] == ("alert" if moved else "ok"), report["drift"]
 
 
+def test_targets_of_a_regression_are_learned_and_must_be_as_many_as_outputs(mlwatch_bin, tmp_path):
+    rng = np.random.default_rng(6)
+    targets = rng.normal(size=(500, 2))
+    outputs = targets + [0.5, 0]
+
+    def bands(y):
+        mlwatch.Reference.fit(proba=outputs, y=y, model="m", task="regression", class_names=["a", "b"]).save(tmp_path / "m.mlwref")
+        return {band["path"]: band["mean"] for band in show(mlwatch_bin, tmp_path / "m.mlwref")["bands"] if band["path"].startswith("errors.")}
+
+    assert bands(None) == {}
+    assert bands(targets)["errors.a.mean_absolute_error"] == pytest.approx(0.5)
+    assert bands(targets)["errors.b.root_mean_square_error"] == pytest.approx(0, abs=1e-9)
+    assert bands(targets * 1000)["errors.a.mean_absolute_error"] > 100
+    with pytest.raises(ValueError, match="1 columns, and there are 2 outputs: give a target for each"):
+        bands(targets[:, 0])
+    table = tmp_path / "t.csv"
+    table.write_text("out,truth\n" + "".join(f"{o},{t}\n" for o, t in zip(outputs[:, 0], targets[:, 0], strict=True)))
+    options = ["--model", "m", "--task", "regression", "--table", table, "--label-column", "truth", "--proba-columns"]
+    assert build(mlwatch_bin, tmp_path / "t.mlwref", *options, "out").returncode == 0
+    mlwatch.Reference.fit(proba=outputs[:, :1], y=targets[:, :1], model="m", task="regression", class_names=["out"]).save(tmp_path / "m.mlwref")
+    assert (tmp_path / "t.mlwref").read_bytes() == (tmp_path / "m.mlwref").read_bytes()
+    table.write_text("a,b,truth\n1,2,3\n")
+    assert "targets of one output, and there are 2" in build(mlwatch_bin, tmp_path / "t.mlwref", *options, "a,b").stderr
+
+
+class Frame:
+    """As pandas and polars have them."""
+
+    def __init__(self, columns, array):
+        self.columns, self.array = columns, array
+
+    def to_numpy(self):
+        return self.array
+
+
+def test_names_are_those_of_a_frames_columns(mlwatch_bin, tmp_path):
+    x, proba, _ = data()
+
+    def named(features, classes, **options):
+        mlwatch.Reference.fit(Frame(features, x), Frame(classes, proba), model="m", **options).save(tmp_path / "m.mlwref")
+        columns = show(mlwatch_bin, tmp_path / "m.mlwref")["columns"]
+        return [[column["name"] for column in columns if column["of"] == of] for of in ("feature", "probability")]
+
+    assert named(NAMES, ["x", "y", "z"], categorical=["plan"]) == [NAMES, ["x", "y", "z"]]
+    assert named(NAMES, ["x", "y", "z"], feature_names=list("abcde")) == [list("abcde"), ["x", "y", "z"]]
+    unnamed = [[f"feat_{i}" for i in range(5)], [f"class_{k}" for k in range(3)]]
+    assert named(range(5), range(3)) == unnamed, "pandas numbers what has no names"
+
+
+def test_logits_are_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match="probabilities outside 0 to 1"):
+        mlwatch.Reference.fit(proba=np.array([[3.0, -3.0]] * 9), model="m").save(tmp_path / "m.mlwref")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mlwatch.Reference.fit(proba=np.array([[3.0, -3.0]] * 9), model="m", task="regression").save(tmp_path / "m.mlwref")
+
+
+def test_no_periods_are_refused(mlwatch_bin, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((9, 2)))
+    built = build(mlwatch_bin, tmp_path / "m.mlwref", "--model", "m", "--features", tmp_path / "x.npy", "--periods", "0")
+    assert built.returncode == 64 and "--periods" in built.stderr and "0 is not in 1.." in built.stderr
+
+
 @pytest.mark.parametrize(
     ("arrays", "options", "says"),
     [
@@ -208,12 +271,16 @@ def test_a_reference_of_doubles_fits_rings_of_every_type(watch, ring_dir, run_si
         ((np.zeros((3, 2)), None), {"feature_names": ["a"]}, "1 names, and there are 2"),
         ((np.zeros((3, 2)), np.ones((3, 2)), [0, 1, 2]), {}, "label 2 is no class"),
         ((np.zeros((0, 2)), None), {}, "no rows"),
-        (([["a"]], None), {}, None),
+        ((np.zeros((3, 2)), np.ones((3, 2)), ["a", "b", "a"]), {}, "labels: it holds 'a', want numbers"),
+        (([["a"]], None), {}, "features: it holds 'a', want numbers"),
+        ((np.zeros((3, 3)), None), {"feature_names": ["a\nb", "c"]}, r"'a\\nb': a name is one line"),
+        ((np.zeros((3, 1)), None), {"feature_names": "a"}, "feature_names is 'a', want a sequence"),
+        ((None, np.zeros((3, 2))), {"threshold": 2}, "threshold is 2, want a probability, 0 to 1"),
         ((np.array([object()]), None), {}, None),
     ],
 )
 def test_what_cannot_be_a_reference_says_why(tmp_path, arrays, options, says):
-    with pytest.raises((ValueError, TypeError, OSError, struct.error), match=says):
+    with pytest.raises((ValueError, TypeError), match=says):
         mlwatch.Reference.fit(*arrays, model="m", **options).save(tmp_path / "m.mlwref")
     assert not list(tmp_path.iterdir())
 

@@ -113,6 +113,7 @@ def test_a_malformed_batch_is_rejected_whole_with_its_reason(watch, caplog, case
     ({"segments": True}, (ROWS_3, None, None, None, None, [1, 2]), r"^segments has 2 rows and proba has 3"),
     ({"segments": True}, (ROWS_3, None, None, None, None, np.zeros(3)), r"^segments are floats, want integers"),
     ({"segments": True}, (ROWS_3, None, None, None, None, [1, 65536, 0]), r"^segments\[1\] is 65536, want 0 to 65535"),
+    ({"segments": True}, (ROWS_3, None, None, None, None, [1, -1, 0]), r"^segments\[1\] is -1, want 0 to 65535"),
     ({"segments": True}, (ROWS_3, None, None, None, None, np.array([1, 2, -3])[::-1]), r"^segments\[0\] is -3, want"),
     ({"segments": True}, (ROWS_3, None, None, None, None, ROWS_3), r"^segments has shape \(3, 3\), want \(rows,\)"),
     ({"task": "regression"}, (ROWS_3, None, [1, 2]), r"^labels has shape \(2,\), want \(rows, 3\)"),

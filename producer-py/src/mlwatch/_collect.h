@@ -379,6 +379,8 @@ static int refuse_number(const struct outcome *o)
     snprintf(number, sizeof number, "%.17g", number_at(m, row, column));
     if (o->bad->bit == MLW_LABEL_SETS)
         return refuse("labels[%zu, %zu] is %s, want 0 or 1 in every column; give a class index per row instead?", row, column, number);
+    if (o->bad->bit == MLW_SEGMENTS && o->bad->input.numbers != NULL) /* of a list: negative ones in two's complement */
+        snprintf(number, sizeof number, "%lld", ((const long long *)o->bad->input.numbers)[o->bad_at]);
     if (o->bad->bit == MLW_SEGMENTS)
         return refuse("segments[%zu] is %s, want 0 to 65535", row, number);
     return refuse("labels[%zu] is %s, want a class index, -1 or NaN; for real numbers open the Monitor with task='regression'", row, number);

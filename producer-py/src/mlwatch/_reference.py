@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 # What memoryview calls an element, and what numpy.save does.
@@ -42,6 +43,8 @@ def _view(name, value):
             view = memoryview(convert(value))
         except (TypeError, AttributeError, BufferError):
             continue
+        except ValueError as why:
+            raise ValueError(f"{name}: {why}") from None
         kind = view.format.lstrip("@=<")
         if kind not in _DESCR:
             raise TypeError(f"{name} has elements of format {view.format!r}, want floats, integers or bools of this machine's byte order")
@@ -52,13 +55,40 @@ def _view(name, value):
 def _packed(rows):
     """Nested sequences as an array of doubles."""
     rows = list(rows)
-    if not rows or not hasattr(rows[0], "__iter__"):
-        return memoryview(struct.pack(f"{len(rows)}d", *rows)).cast("d")
+    if not rows or isinstance(rows[0], str) or not hasattr(rows[0], "__iter__"):
+        return memoryview(_doubles(rows)).cast("d")
     width = len(rows[0])
     if any(len(row) != width for row in rows):
         raise ValueError("its rows differ in length")
-    flat = struct.pack(f"{len(rows) * width}d", *(x for row in rows for x in row))
+    flat = _doubles([x for row in rows for x in row])
     return memoryview(flat).cast("B").cast("d", [len(rows), width]) if width else memoryview(b"")
+
+
+def _doubles(numbers):
+    try:
+        return struct.pack(f"{len(numbers)}d", *numbers)
+    except struct.error:
+        wrong = next(x for x in numbers if isinstance(x, str) or not hasattr(x, "__float__"))
+        raise ValueError(f"it holds {wrong!r}, want numbers: codes of categories, indices of classes") from None
+
+
+def _names(what, given, frame=None):
+    """Names as they were given, else those of a frame's columns where all of them are text."""
+    if given is None:
+        columns = getattr(frame, "columns", None)
+        names = [] if columns is None or callable(columns) else list(columns)
+        return names if names and all(isinstance(name, str) for name in names) else None
+    names = None if isinstance(given, str) else list(given)
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{what} is {given!r}, want a sequence of strings")
+    return names
+
+
+def _lines(what, names):
+    broken = [name for name in names if len(name.splitlines()) > 1 or name.endswith(("\n", "\r"))]
+    if broken:
+        raise ValueError(f"{what} has {broken[0]!r}: a name is one line")
+    return "".join(f"{name}\n" for name in names)
 
 
 def _paths(given):
@@ -106,16 +136,21 @@ class Reference:
         """Of features (rows, features), predictions (rows, classes) and labels (rows,), or some of them; numpy is not needed.
 
         With predictions and labels it learns what the probabilities mean: the sidecar's estimates of accuracy without labels are then
-        calibrated, and compared with how right the model was here. Best of rows that the model was not trained on.
+        calibrated, and compared with how right the model was here. Best of rows that the model was not trained on. Of a regression,
+        proba holds its outputs and y a target for each, and it learns how large errors are from period to period.
 
-        Columns are compared by name with those of the ring: names must be those that the Monitor was given. Nothing is copied
-        before ``save``.
+        Columns are compared by name with those of the ring: names must be those that the Monitor was given. Without names, those of
+        the columns of X and proba are taken where these are frames. Nothing is copied before ``save``.
         """
         if X is None and proba is None:
             raise ValueError("X and proba are both None: a reference is of something")
         arrays = {"features": X, "proba": proba, "labels": y}
         options = {"model": model, "version": version, "task": task, "threshold": repr(float(threshold))}
-        names = {"feature-names": feature_names, "class-names": class_names, "categorical": list(categorical) or None}
+        names = {
+            "feature-names": _names("feature_names", feature_names, X),
+            "class-names": _names("class_names", class_names, proba),
+            "categorical": _names("categorical", categorical) or None,
+        }
         return cls("build", {what: array for what, array in arrays.items() if array is not None}, options, names)
 
     @classmethod
@@ -135,7 +170,7 @@ class Reference:
         return cls("merge", {}, options, {}, ["--", *map(os.fspath, references)])
 
     def save(self, path):
-        """Writes the file. ValueError says what is wrong with the arrays, names or files, FileNotFoundError that there is no program."""
+        """Writes the file, and warns of what looks wrong. ValueError says what is wrong with the arrays, names or files, FileNotFoundError that there is no program."""
         program = _program()
         with tempfile.TemporaryDirectory(prefix="mlwatch-reference-") as directory:
             command = [program, "reference", self._command, "--output", os.fspath(path)]
@@ -148,9 +183,15 @@ class Reference:
             for option, given in self._names.items():
                 if given is not None:
                     file = Path(directory, option)
-                    file.write_text("".join(f"{name}\n" for name in given))
+                    file.write_text(_lines(option, given), encoding="utf-8")
                     command += [f"--{option}", f"@{file}"]
             command += self._files
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ | {"MLWATCH_LOG": "off"})
+            env = os.environ | {"MLWATCH_LOG": "warn"}
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env)
+        said = done.stderr.splitlines()
+        warned = [line for line in said if " WARN " in line]
         if done.returncode:
-            raise ValueError(done.stderr.strip().removeprefix("mlwatch: ").replace(f"{directory}/", ""))
+            why = "\n".join(line for line in said if line not in warned)
+            raise ValueError(why.strip().removeprefix("mlwatch: ").replace(f"{directory}/", ""))
+        for line in warned:
+            warnings.warn(line.split(" WARN ", 1)[1].strip(), stacklevel=2)

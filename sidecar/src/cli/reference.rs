@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
-use tracing::info;
+use tracing::{info, warn};
 
 #[derive(Debug, Subcommand)]
 pub enum ReferenceCommand {
@@ -87,7 +87,7 @@ pub struct Build {
     /// Rows × classes, or outputs: FILE.npy, or FILE.npz:NAME [default name: proba or probabilities]
     #[arg(long)]
     proba: Option<PathBuf>,
-    /// A class index per row, -1 where it is not known, or a flag per row and class [default name: y or labels]
+    /// A class index per row, -1 where it is not known, or a flag per row and class; of a regression a target per row and output [default name: y or labels]
     #[arg(long, requires = "proba")]
     labels: Option<PathBuf>,
     /// A CSV file with a header line, or a .parquet file, instead of arrays
@@ -99,7 +99,7 @@ pub struct Build {
     /// Its class probabilities, in the order of the classes
     #[arg(long, value_delimiter = ',', requires = "table")]
     proba_columns: Vec<String>,
-    /// Its labels: class names or indices
+    /// Its labels: class names or indices; of a regression with one output its targets
     #[arg(long, requires = "table")]
     label_column: Option<String>,
     /// The sidecar's report files (metrics-*.jsonl), instead of arrays: whole periods of the model, and with --version of it alone
@@ -127,7 +127,7 @@ pub struct Build {
     #[arg(long, default_value_t = source::DEFAULT_SAMPLE_ROWS, value_parser = clap::value_parser!(u64).range(1..))]
     max_sample_rows: u64,
     /// Into how many periods the rows are cut, to see how much numbers go up and down; each has at least 50 rows
-    #[arg(long, default_value_t = source::DEFAULT_PERIODS)]
+    #[arg(long, default_value_t = source::DEFAULT_PERIODS, value_parser = clap::value_parser!(u64).range(1..))]
     periods: u64,
 }
 
@@ -180,6 +180,7 @@ impl Build {
             (None, None) if !self.reports.is_empty() => self.of_reports()?,
             (None, None) => self.of_arrays()?,
         };
+        warn_of_logits(&reference);
         save(&reference, &self.output)
     }
 
@@ -188,6 +189,10 @@ impl Build {
     }
 
     fn names(&self) -> Result<Names, SourceError> {
+        if !(0.0..=1.0).contains(&self.threshold) {
+            let why = format!("--threshold is {}, want a probability, 0 to 1: the producer's", self.threshold);
+            return Err(SourceError::Options(why));
+        }
         let listed = |names: &Option<Vec<String>>| names.as_deref().map(names_of).transpose();
         Ok(Names {
             model: self.model.clone().unwrap_or_default(),
@@ -241,6 +246,19 @@ impl Build {
         let extent = source.extent();
         let spec = names.spec(extent.classes, extent.features)?;
         source::build(source, spec, self.max_sample_rows, self.periods)
+    }
+}
+
+/// They are no error: the ring may carry them too, and is compared with them all the same.
+fn warn_of_logits(reference: &Reference) {
+    let outside = reference.probabilities.iter().find(|column| !column.moment.is_within(0.0, 1.0));
+    if let Some(column) = outside.filter(|_| !reference.regression) {
+        warn!(
+            class = column.name,
+            min = column.moment.min,
+            max = column.moment.max,
+            "probabilities outside 0 to 1, as logits are: entropy, calibration and estimates without labels mean nothing then; give what softmax or a sigmoid makes of them, or --task regression"
+        );
     }
 }
 

@@ -89,6 +89,16 @@ impl Arrays {
             (None, Some(array)) => {
                 Err(SourceError::input(&array.path, "labels are compared with predictions: give --proba too"))
             }
+            (Some(outputs), Some(targets)) if self.regression => match targets.npy.columns == outputs.npy.columns {
+                true => Ok(()),
+                false => Err(SourceError::input(
+                    &targets.path,
+                    format!(
+                        "it has {} columns, and there are {} outputs: give a target for each, NaN where it is not known",
+                        targets.npy.columns, outputs.npy.columns
+                    ),
+                )),
+            },
             (Some(proba), Some(labels)) if ![1, proba.npy.columns].contains(&labels.npy.columns) => {
                 Err(SourceError::input(
                     &labels.path,
@@ -103,11 +113,11 @@ impl Arrays {
     }
 
     fn labels(&self, range: Range<usize>) -> Result<Option<BatchLabels>, SourceError> {
-        // Errors of a regression are not computed: its targets enter nothing.
-        let (Some(array), Some(proba), false) = (&self.labels, &self.probabilities, self.regression) else {
-            return Ok(None);
-        };
+        let (Some(array), Some(proba)) = (&self.labels, &self.probabilities) else { return Ok(None) };
         let (first, values) = (range.start, array.read(range)?.into_f64());
+        if self.regression {
+            return Ok(Some(BatchLabels::Targets(values)));
+        }
         if array.npy.columns > 1 {
             return Ok(Some(BatchLabels::Sets(values.iter().map(|x| u8::from(*x != 0.0)).collect())));
         }

@@ -37,6 +37,11 @@ impl Numbers {
             }
         }
         self.put("labels.accuracy", &report["labels"]["accuracy"]);
+        for (errors, name) in named(&report["errors"]) {
+            for field in ["mean_error", "mean_absolute_error", "root_mean_square_error"] {
+                self.put(&format!("errors.{name}.{field}"), &errors[field]);
+            }
+        }
     }
 
     fn put(&mut self, path: &str, value: &Value) {

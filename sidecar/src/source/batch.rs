@@ -22,6 +22,8 @@ pub enum BatchLabels {
     Classes(Vec<i32>),
     /// A flag per row and class.
     Sets(Vec<u8>),
+    /// What each output should have been, NaN = not known.
+    Targets(Vec<f64>),
 }
 
 /// Rows.
@@ -43,6 +45,7 @@ impl Batch {
             features: self.features.as_ref().map(|values| values.columns(self.count).rows(range.clone())),
             labels: self.labels.as_ref().map(|labels| match labels {
                 BatchLabels::Classes(classes) => Labels::Classes(&classes[range]),
+                BatchLabels::Targets(targets) => Labels::Targets(rows(view(targets, self.count), range)),
                 BatchLabels::Sets(flags) => Labels::Sets(rows(view(flags, self.count), range)),
             }),
             ..Rows::default()

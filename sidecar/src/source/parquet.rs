@@ -6,9 +6,10 @@ use super::batch::{Batch, BatchLabels, Values};
 use super::build::{Extent, Source};
 use super::chosen::{Chosen, TableColumns};
 use crate::stats::Element;
-use parquet::basic::{ConvertedType, LogicalType, Type};
+use parquet::basic::{Compression, ConvertedType, LogicalType, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::DataType;
+use parquet::data_type::{ByteArray, DataType};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 use std::fs::File;
@@ -23,6 +24,8 @@ enum Kind {
     Single,
     Other,
     Unsigned,
+    /// Names of classes.
+    Text,
 }
 
 /// A column that is read.
@@ -85,15 +88,21 @@ impl ParquetFile {
             SerializedFileReader::new(File::open(path).map_err(|why| input(&why))?).map_err(|why| input(&why))?;
         let described = file.metadata().file_metadata().schema_descr().columns();
         let header = described.iter().map(|column| column.path().string()).collect();
-        let chosen = Chosen::of(path, header, columns, classes)?;
+        let chosen = Chosen::of(path, header, columns, classes, regression)?;
         let place = |column: &usize| Place::of(*column, &described[*column]).map_err(|why| input(&why));
+        let label = |column: &usize| match kind(&described[*column]) {
+            Ok(Kind::Text) if !regression => Ok(Place::new(*column, &described[*column], Kind::Text)),
+            _ => place(column),
+        };
+        let used = chosen.features.iter().chain(&chosen.probabilities).chain(&chosen.label);
+        check_codecs(file.metadata(), used).map_err(|why| input(&why))?;
         let rows = file.metadata().file_metadata().num_rows();
         Ok(ParquetFile {
             path: path.to_owned(),
             rows: usize::try_from(rows).map_err(|_| input(&format!("it says that it has {rows} rows")))?,
             features: chosen.features.iter().map(place).collect::<Result<_, _>>()?,
             probabilities: chosen.probabilities.iter().map(place).collect::<Result<_, _>>()?,
-            label: chosen.label.as_ref().map(place).transpose()?,
+            label: chosen.label.as_ref().map(label).transpose()?,
             chosen,
             regression,
             next_group: 0,
@@ -128,9 +137,11 @@ impl ParquetFile {
     }
 
     fn labels(&self, first: usize, values: &[f64]) -> Result<Option<BatchLabels>, String> {
-        // Errors of a regression are not computed: its targets enter nothing.
-        if self.label.is_none() || self.regression {
+        if self.label.is_none() {
             return Ok(None);
+        }
+        if self.regression {
+            return Ok(Some(BatchLabels::Targets(values.to_vec())));
         }
         let index = |(i, x): (usize, &f64)| {
             class_index(*x, self.chosen.class_names.len()).map_err(|why| format!("row {}: {why}", first + i))
@@ -144,9 +155,9 @@ impl ParquetFile {
         while left > 0 {
             self.open_group()?;
             let count = left.min(self.group.rows_left);
-            read_rows(&mut self.group.features, &self.features, count, &mut features)?;
-            read_rows(&mut self.group.probabilities, &self.probabilities, count, &mut probabilities)?;
-            read_rows(self.group.label.as_mut_slice(), self.label.as_slice(), count, &mut labels)?;
+            read_rows(&mut self.group.features, &self.features, &self.chosen, count, &mut features)?;
+            read_rows(&mut self.group.probabilities, &self.probabilities, &self.chosen, count, &mut probabilities)?;
+            read_rows(self.group.label.as_mut_slice(), self.label.as_slice(), &self.chosen, count, &mut labels)?;
             self.group.rows_left -= count;
             left -= count;
         }
@@ -174,25 +185,53 @@ impl Source for ParquetFile {
     }
 }
 
+/// The crate finds out only when it reads, and does not say what to do.
+fn check_codecs<'a>(file: &ParquetMetaData, columns: impl Iterator<Item = &'a usize>) -> Result<(), String> {
+    for column in columns {
+        for group in file.row_groups() {
+            let column = group.columns().get(*column).ok_or("a row group has fewer columns than the file says")?;
+            let codec = column.compression();
+            if !matches!(
+                codec,
+                Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_)
+            ) {
+                return Err(format!(
+                    "its column {} is compressed with {}, which mlwatch does not read: write the file anew with zstd, snappy or gzip, as in pyarrow.parquet.write_table(table, path, compression=\"zstd\")",
+                    column.column_path().string(),
+                    codec.to_string().split('(').next().unwrap_or_default()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Kind {
     fn element(self) -> Element {
         match self {
             Kind::Half => Element::F16,
             Kind::Single => Element::F32,
-            Kind::Other | Kind::Unsigned => Element::F64,
+            Kind::Other | Kind::Unsigned | Kind::Text => Element::F64,
         }
     }
 }
 
 impl Place {
     fn of(column: usize, described: &ColumnDescriptor) -> Result<Place, String> {
-        let kind = kind(described).map_err(|holds| {
+        let kind = kind(described).and_then(|kind| if kind == Kind::Text { Err(TEXT) } else { Ok(kind) });
+        let kind = kind.map_err(|holds| {
             let name = described.path().string();
             format!("its column {name} holds {holds}, want a flat column of numbers: leave it out (--feature-columns), or write it as numbers")
         })?;
-        Ok(Place { column, kind, present: described.max_def_level() })
+        Ok(Place::new(column, described, kind))
+    }
+
+    fn new(column: usize, described: &ColumnDescriptor, kind: Kind) -> Place {
+        Place { column, kind, present: described.max_def_level() }
     }
 }
+
+const TEXT: &str = "text, bytes or decimals";
 
 fn kind(described: &ColumnDescriptor) -> Result<Kind, &'static str> {
     if described.max_rep_level() > 0 || described.path().parts().len() > 1 {
@@ -209,7 +248,9 @@ fn kind(described: &ColumnDescriptor) -> Result<Kind, &'static str> {
         (Type::INT32 | Type::INT64, None, ConvertedType::NONE) => Ok(Kind::Other),
         (Type::INT32 | Type::INT64, ..) => Err("times, dates or decimals"),
         (Type::INT96, ..) => Err("times"),
-        (Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY, ..) => Err("text, bytes or decimals"),
+        (Type::BYTE_ARRAY, Some(LogicalType::String | LogicalType::Enum), _)
+        | (Type::BYTE_ARRAY, None, ConvertedType::NONE | ConvertedType::UTF8 | ConvertedType::ENUM) => Ok(Kind::Text),
+        (Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY, ..) => Err(TEXT),
     }
 }
 
@@ -225,17 +266,23 @@ fn values(places: &[Place], values: Vec<f64>) -> Option<Values> {
 }
 
 /// The next rows of all columns, row by row.
-fn read_rows(readers: &mut [ColumnReader], places: &[Place], rows: usize, into: &mut Vec<f64>) -> Result<(), String> {
+fn read_rows(
+    readers: &mut [ColumnReader],
+    places: &[Place],
+    chosen: &Chosen,
+    rows: usize,
+    into: &mut Vec<f64>,
+) -> Result<(), String> {
     let (start, width) = (into.len(), places.len());
     into.resize(start + rows * width, f64::NAN);
     for (k, (reader, place)) in readers.iter_mut().zip(places).enumerate() {
-        let column = read_column(reader, place, rows)?;
+        let column = read_column(reader, place, chosen, rows)?;
         into[start..].iter_mut().skip(k).step_by(width).zip(column).for_each(|(out, x)| *out = x);
     }
     Ok(())
 }
 
-fn read_column(reader: &mut ColumnReader, place: &Place, rows: usize) -> Result<Vec<f64>, String> {
+fn read_column(reader: &mut ColumnReader, place: &Place, chosen: &Chosen, rows: usize) -> Result<Vec<f64>, String> {
     let unsigned = place.kind == Kind::Unsigned;
     match reader {
         ColumnReader::BoolColumnReader(reader) => read(reader, place, rows, |x| f64::from(u8::from(*x))),
@@ -251,6 +298,18 @@ fn read_column(reader: &mut ColumnReader, place: &Place, rows: usize) -> Result<
             let bytes = x.data().try_into().ok().map(half::f16::from_le_bytes);
             bytes.map_or(f64::NAN, f64::from)
         }),
+        ColumnReader::ByteArrayColumnReader(reader) if place.kind == Kind::Text => {
+            let mut wrong = None;
+            let class = |text: &ByteArray| match chosen.label(&String::from_utf8_lossy(text.data())) {
+                Ok(class) => class.into(),
+                Err(why) => {
+                    wrong.get_or_insert(why);
+                    f64::NAN
+                }
+            };
+            let classes = read(reader, place, rows, class)?;
+            wrong.map_or(Ok(classes), |why| Err(format!("a label: {why}")))
+        }
         ColumnReader::ByteArrayColumnReader(_) | ColumnReader::Int96ColumnReader(_) => {
             Err("it changed its columns".into())
         }
@@ -261,7 +320,7 @@ fn read<T: DataType>(
     reader: &mut ColumnReaderImpl<T>,
     place: &Place,
     rows: usize,
-    widen: impl Fn(&T::T) -> f64,
+    widen: impl FnMut(&T::T) -> f64,
 ) -> Result<Vec<f64>, String> {
     let (mut values, mut levels, mut records) = (Vec::with_capacity(rows), Vec::new(), 0);
     while records < rows {
@@ -407,11 +466,37 @@ mod tests {
     }
 
     #[test]
+    fn labels_are_names_of_classes_as_in_a_csv() {
+        let columns =
+            TableColumns { features: strings(&["x"]), probabilities: strings(&["p_*"]), label: Some("truth".into()) };
+        let labels = |name: &str, classes: &[&str]| {
+            let mut file = ParquetFile::open(&data(name), &columns, Some(&strings(classes)), false)?;
+            let columns = TableColumns { features: strings(&["single"]), ..columns.clone() };
+            let mut indices = ParquetFile::open(&data("snappy.parquet"), &columns, Some(&strings(classes)), false)?;
+            Ok::<_, SourceError>((file.read(0..100)?.labels, indices.read(0..100)?.labels))
+        };
+        let (names, indices) = labels("text_labels.parquet", &["cat", "dog"]).unwrap();
+        assert_eq!(names, indices);
+        let why = labels("text_labels.parquet", &["cat", "eel"]).unwrap_err().to_string();
+        assert!(why.contains("\"dog\" is neither a class (cat, eel) nor an index"), "{why}");
+        let feature = open("text_labels.parquet", &of(&["truth"])).err().unwrap();
+        assert!(feature.contains("holds text"), "{feature}");
+    }
+
+    #[test]
+    fn a_codec_that_is_not_read_is_named_with_what_to_do() {
+        for (name, codec) in [("lz4.parquet", "LZ4_RAW"), ("brotli.parquet", "BROTLI")] {
+            let why = open(name, &of(&["x"])).err().unwrap();
+            assert!(why.contains(&format!("compressed with {codec}")) && why.contains("zstd"), "{why}");
+        }
+    }
+
+    #[test]
     fn whatever_bytes_are_damaged_nothing_panics() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.parquet");
         let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
-        for name in ["snappy.parquet", "zstd.parquet", "others.parquet", "empty.parquet"] {
+        for name in ["snappy.parquet", "zstd.parquet", "others.parquet", "text_labels.parquet", "empty.parquet"] {
             let whole = std::fs::read(data(name)).unwrap();
             // What the file says of itself stands at its end.
             let footer = whole.len().min(1500) as u64;

@@ -1,18 +1,13 @@
 //! A CSV file with a header line: features, probabilities and a label in columns of one table.
 
 use super::SourceError;
-use super::arrays::class_index;
 use super::batch::{Batch, BatchLabels, Values};
 use super::build::{Extent, Source};
-use super::chosen::{Chosen, TableColumns};
-use super::spec::listed;
+use super::chosen::{Chosen, TableColumns, is_missing};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-/// What stands for a missing value, besides nothing at all.
-const MISSING: [&str; 6] = ["NA", "N/A", "NaN", "nan", "null", "NULL"];
 
 /// A table, whatever its format.
 pub struct OpenTable {
@@ -75,7 +70,7 @@ impl Table {
         let mut reader = open(path)?;
         let header = reader.headers().map_err(|why| SourceError::input(path, why))?;
         let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
-        let chosen = Chosen::of(path, header, columns, classes)?;
+        let chosen = Chosen::of(path, header, columns, classes, regression)?;
         let rows = count(path, &mut reader)?;
         let reader = open(path)?;
         Ok(Table { path: path.to_owned(), reader, rows, chosen, regression })
@@ -89,7 +84,7 @@ impl Table {
     fn number(&self, record: &ByteRecord, column: usize) -> Result<f64, SourceError> {
         let field = String::from_utf8_lossy(&record[column]);
         let text = field.trim();
-        if text.is_empty() || MISSING.contains(&text) {
+        if is_missing(text) {
             return Ok(f64::NAN);
         }
         text.parse().map_err(|_| {
@@ -99,18 +94,7 @@ impl Table {
     }
 
     fn label(&self, record: &ByteRecord, column: usize) -> Result<i32, SourceError> {
-        let text = String::from_utf8_lossy(&record[column]);
-        if let Some(class) = self.chosen.class_names.iter().position(|name| name == text.trim()) {
-            return Ok(class as i32);
-        }
-        let number = match text.trim() {
-            "" => Ok(f64::NAN),
-            text if MISSING.contains(&text) => Ok(f64::NAN),
-            text => text.parse().map_err(|_| {
-                format!("{text:?} is neither a class ({}) nor an index", listed(&self.chosen.class_names))
-            }),
-        };
-        let index = number.and_then(|number| class_index(number, self.chosen.class_names.len()));
+        let index = self.chosen.label(&String::from_utf8_lossy(&record[column]));
         index.map_err(|why| self.wrong(record, column, why))
     }
 
@@ -138,8 +122,8 @@ impl Source for Table {
     }
 
     fn read(&mut self, rows: Range<usize>) -> Result<Batch, SourceError> {
-        let (mut record, mut probabilities, mut features, mut labels) =
-            (ByteRecord::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut record, mut probabilities, mut features) = (ByteRecord::new(), Vec::new(), Vec::new());
+        let (mut labels, mut targets) = (Vec::new(), Vec::new());
         let mut count = 0;
         while count < rows.len()
             && self.reader.read_byte_record(&mut record).map_err(|why| SourceError::input(&self.path, why))?
@@ -150,13 +134,19 @@ impl Source for Table {
             for &column in &self.chosen.features {
                 features.push(self.number(&record, column)?);
             }
-            if let (Some(column), false) = (self.chosen.label, self.regression) {
-                labels.push(self.label(&record, column)?);
+            match self.chosen.label {
+                Some(column) if self.regression => targets.push(self.number(&record, column)?),
+                Some(column) => labels.push(self.label(&record, column)?),
+                None => {}
             }
             count += 1;
         }
         let some = |values: Vec<f64>| (!values.is_empty()).then_some(Values::F64(values));
-        let labels = (!labels.is_empty()).then_some(BatchLabels::Classes(labels));
+        let labels = match self.chosen.label {
+            Some(_) if self.regression => Some(BatchLabels::Targets(targets)),
+            Some(_) => Some(BatchLabels::Classes(labels)),
+            None => None,
+        };
         Ok(Batch { count, probabilities: some(probabilities), features: some(features), labels })
     }
 }

@@ -46,4 +46,13 @@ others = {
     "pair": pa.array([{"a": 1.0}, {"a": 2.0}]),
 }
 write("others", others, compression="none")
+labelled = {
+    "x": numbers["single"],
+    "p_a": numbers["p_a"],
+    "p_b": numbers["p_b"],
+    "truth": pa.array([None if i % 10 == 3 else ["cat", "dog"][i % 2] for i in ROWS]),
+}
+write("text_labels", labelled, compression="snappy", row_group_size=37)
+write("lz4", {"x": pa.array([1.0, 2.0])}, compression="lz4")
+write("brotli", {"x": pa.array([1.0, 2.0])}, compression="brotli")
 write("empty", {"x": pa.array([], pa.float64())})
