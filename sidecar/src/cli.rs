@@ -13,7 +13,8 @@ use crate::sink::{HealthFile, Sinks};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use reference::ReferenceCommand;
-use std::fmt::Write as _;
+use serde::Serialize;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use thiserror::Error;
@@ -147,13 +148,31 @@ impl Run {
 
 fn inspect(ring: PathBuf, json: bool) -> Result<(), CliError> {
     let snapshot = Snapshot::read(&ring).map_err(|source| CliError::Ring { ring, source })?;
-    let text =
-        if json { serde_json::to_string_pretty(&snapshot).map_err(io::Error::from)? } else { describe(&snapshot) };
+    let (sampled_rows, profile_bytes_at_most) = pipeline::sample_and_profile_by_default(&snapshot.schema);
+    let memory = Memory { sampled_rows, profile_bytes_at_most };
+    let text = match json {
+        true => serde_json::to_string_pretty(&Inspected { snapshot, memory }).map_err(io::Error::from)?,
+        false => describe(&snapshot, &memory),
+    };
     writeln!(io::stdout(), "{}", text.trim_end())?;
     Ok(())
 }
 
-fn describe(s: &Snapshot) -> String {
+/// What a ring's profile takes by default.
+#[derive(Serialize)]
+struct Memory {
+    sampled_rows: u64,
+    profile_bytes_at_most: u64,
+}
+
+#[derive(Serialize)]
+struct Inspected {
+    #[serde(flatten)]
+    snapshot: Snapshot,
+    memory: Memory,
+}
+
+fn describe(s: &Snapshot, memory: &Memory) -> String {
     let schema = &s.schema;
     let named = |names: &[String]| {
         let shown: Vec<String> = names.iter().take(8).map(|name| quoted(name)).collect();
@@ -179,7 +198,7 @@ fn describe(s: &Snapshot) -> String {
         ("classes", format!("{}  ({:?})", named(&schema.class_names), schema.proba_dtype)),
         ("features", format!("{}  ({:?})", named(&schema.feature_names), schema.feature_dtype)),
         ("wishes", wishes(s)),
-        ("memory", memory(s)),
+        ("memory", memory.to_string()),
         ("producer", producer),
         ("sidecar", attached(s.consumer_attached, s.consumer_epoch, s.consumer_heartbeat_ns)),
         ("positions", format!("head {}  tail {}", s.head, s.tail)),
@@ -199,9 +218,11 @@ fn quoted(text: &str) -> String {
     text.escape_debug().to_string()
 }
 
-fn memory(s: &Snapshot) -> String {
-    let (rows, bytes) = pipeline::sample_and_profile_by_default(&s.schema);
-    format!("a profile takes {bytes} bytes at most, with {rows} sampled rows (by default, docs/operations.md)")
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Memory { sampled_rows: rows, profile_bytes_at_most: bytes } = self;
+        write!(f, "a profile takes {bytes} bytes at most, with {rows} sampled rows (by default, docs/operations.md)")
+    }
 }
 
 fn wishes(s: &Snapshot) -> String {

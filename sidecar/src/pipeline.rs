@@ -24,7 +24,7 @@ pub use limits::Limits;
 
 use crate::alert::AlertSettings;
 use crate::checkpoint::{LeftRows, Mark, RingId, Saved, Store};
-use crate::health::{self, Health};
+use crate::health::{self, Health, Seconds};
 use crate::period::MOST_OPEN;
 use crate::profile::Profile;
 use crate::reference::{Library, Watch};
@@ -463,6 +463,9 @@ impl Tail {
         self.health.time = now_ns();
         self.health.rings = self.intakes.len() as u64;
         self.health.mapped_bytes = self.intakes.iter().map(Intake::mapped_bytes).sum();
+        self.health.lag_bytes = self.intakes.iter().map(Intake::lag_bytes).sum();
+        let heartbeats = self.intakes.iter().filter_map(Intake::producer_heartbeat_ns);
+        self.health.producer_heartbeat_age = Seconds::since(heartbeats, self.health.time, "no_producer");
         self.health.models = self.models.len() as u64;
         self.health.waiting_rows = self.models.values().map(Model::waiting_rows).sum();
         self.health.memory_bytes_at_most = self.memory_at_most();

@@ -1,5 +1,6 @@
 """A real Python process and the real sidecar, and what becomes of the one when the other dies."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -48,3 +49,37 @@ def test_a_producer_that_comes_late_or_never_disturbs_nothing(run_sidecar):
         assert serve_and_end(sidecar.ring_dir, 5) >= 5
         sidecar.wait_until(lambda: sum(r["rows"] for r in sidecar.reports()) >= 15, "the rows are reported")
         sidecar.stop()
+
+
+def test_health_says_how_far_behind_producers_and_reports_are(watch, ring_dir, run_sidecar):
+    monitor = watch("m", n_classes=2)
+    with run_sidecar("--period", "1s", ring_dir=ring_dir) as sidecar:
+        assert monitor.collect([[0.25, 0.75]] * 3)
+        sidecar.wait_drained(monitor.path)
+
+        def health():
+            path = sidecar.output / "health.json"
+            said = json.loads(path.read_text()) if path.exists() else None
+            return said if said and said["period_lateness"]["n"] else None
+
+        said = sidecar.wait_until(health, "a period was reported")
+        assert said["bytes"] >= sidecar.inspect(monitor.path)["counters"]["bytes"] > 0
+        assert said["lag_bytes"] == 0
+        assert said["producer_heartbeat_age"]["n"] == 1 and 0 < said["producer_heartbeat_age"]["most_seconds"] < 60
+        assert 0 <= said["period_lateness"]["last_seconds"] <= said["period_lateness"]["most_seconds"] < 60
+        sidecar.process.send_signal(signal.SIGSTOP)
+        assert monitor.collect([[0.25, 0.75]] * 5)
+        unread = sidecar.inspect(monitor.path)["used"]
+        assert unread > 0
+        sidecar.process.send_signal(signal.SIGCONT)
+        monitor.close()
+        sidecar.stop()
+    assert json.loads((sidecar.output / "health.json").read_text())["bytes"] == said["bytes"] + unread
+
+
+def test_inspect_says_the_same_of_memory_as_text_and_as_json(watch, mlwatch_bin):
+    monitor = watch("m", n_classes=2, n_features=5, reservoir=100)
+    memory = json.loads(subprocess.run([mlwatch_bin, "inspect", "--json", monitor.path], check=True, capture_output=True).stdout)["memory"]
+    text = subprocess.run([mlwatch_bin, "inspect", monitor.path], check=True, capture_output=True, text=True).stdout
+    assert memory["sampled_rows"] == 100 and memory["profile_bytes_at_most"] > 100 * 7 * 4
+    assert f"a profile takes {memory['profile_bytes_at_most']} bytes at most, with 100 sampled rows" in text

@@ -3,7 +3,7 @@
 use super::judge::Judge;
 use super::later::Revision;
 use crate::checkpoint::Receipt;
-use crate::health::Health;
+use crate::health::{Health, Lateness};
 use crate::period::Period;
 use crate::profile::Profile;
 use crate::reference::Reference;
@@ -57,7 +57,7 @@ fn close_all(
     drift: &DriftSettings,
     mut judge: Judge,
 ) -> u64 {
-    let (mut unwritable, mut versions) = (false, Versions::default());
+    let (mut unwritable, mut versions, mut lateness) = (false, Versions::default(), Lateness::default());
     for to_close in to_close {
         match to_close {
             ToClose::Period(closed) => {
@@ -71,6 +71,7 @@ fn close_all(
                 versions.compare(&mut report, period, &sample, drift);
                 judge.judge(&mut report, profile.spec.columns_id(), reference.as_deref(), again);
                 sinks.send(report, receipt);
+                lateness.add(period.end_ns, super::now_ns());
             }
             ToClose::Revision(revision) => {
                 let Revision { period, remainder, columns, reference, number } = *revision;
@@ -80,6 +81,7 @@ fn close_all(
             }
             ToClose::Health(mut health) => {
                 (health.reports_lost, health.forgotten_alerts) = (sinks.lost(), judge.forgotten());
+                health.period_lateness = lateness;
                 let written = health_file.write(&health);
                 if let Err(why) = written.as_ref().map_err(ToString::to_string)
                     && !unwritable

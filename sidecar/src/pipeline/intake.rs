@@ -109,6 +109,16 @@ impl Intake {
         self.consumer.area().identity().file_len
     }
 
+    /// Bytes written and not yet read; none of a ring that is not read.
+    pub fn lag_bytes(&self) -> u64 {
+        if self.quarantined { 0 } else { self.consumer.backlog() }
+    }
+
+    /// What its producer last wrote as its time stamp, or when it attached; `None` without a producer.
+    pub fn producer_heartbeat_ns(&self) -> Option<u64> {
+        self.attached.then(|| self.consumer.area().producer_heartbeat_ns())
+    }
+
     /// Capacity in bytes, and the fastest it was seen to fill in bytes a second.
     pub fn fill(&self) -> (u64, f64) {
         (self.capacity(), self.fastest)
@@ -160,6 +170,7 @@ impl Intake {
         let after = self.consumer.consumed();
         health.records += after.records.saturating_sub(before.records);
         health.rows += after.rows.saturating_sub(before.rows);
+        health.bytes = health.bytes.saturating_add(polled.bytes);
         if self.consumer.area().faulted() {
             self.abandon_resized(health);
         } else if let Some(why) = polled.corruption {

@@ -236,6 +236,11 @@ impl Segment {
         is_locked(&self.file, wire::LOCK_PRODUCER)
     }
 
+    /// The time stamp of its newest record, or when it attached. Whatever the producer says.
+    pub fn producer_heartbeat_ns(&self) -> u64 {
+        self.producer().heartbeat_ns.load(Relaxed)
+    }
+
     /// What stood in reports when a sidecar last stopped in good order: how far it had read, and the drop counters.
     pub fn accounted(&self) -> (Consumed, Counters) {
         let page = self.consumer();
