@@ -1,6 +1,6 @@
 //! How right a model should be, by its probabilities alone and by what a reference has taught of them.
 
-use super::scores::is_classification;
+use super::scores::{is_classification, unlabelled};
 use crate::profile::Profile;
 use crate::stats::{ClassEstimate, MOST_RANKED, accuracy_by_difference};
 use serde::Serialize;
@@ -14,6 +14,8 @@ pub struct Estimated {
     pub accuracy_error: Option<f64>,
     pub labelled_n: u64,
     pub estimated_minus_realised: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_minus_realised_reason: Option<&'static str>,
     pub classes: Vec<ClassEstimated>,
     pub average_thresholded_confidence: ThresholdedConfidence,
     pub difference_of_confidence: ConfidenceDifference,
@@ -40,6 +42,8 @@ pub struct ThresholdedConfidence {
     pub threshold: Option<f64>,
     pub accuracy: Option<f64>,
     pub estimated_minus_realised: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_minus_realised_reason: Option<&'static str>,
     pub reference_n: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
@@ -50,6 +54,8 @@ pub struct ConfidenceDifference {
     pub confidence: Option<f64>,
     pub accuracy: Option<f64>,
     pub estimated_minus_realised: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_minus_realised_reason: Option<&'static str>,
     pub reference_n: Option<u64>,
     pub reference_accuracy: Option<f64>,
     pub reference_confidence: Option<f64>,
@@ -77,6 +83,7 @@ pub(super) fn estimated(profile: &Profile) -> Option<Estimated> {
         accuracy_error: unless_mixed(estimates.accuracy_error()),
         labelled_n: profile.quality.outcomes.single_rows(),
         estimated_minus_realised: unless_mixed(minus_realised(profile, profile.quality.expected_correct)),
+        estimated_minus_realised_reason: mixed.then_some("reference_gone").or(unlabelled(profile)),
         classes: classes.iter().zip(estimates.classes()).filter(|_| !mixed).map(class).collect(),
         average_thresholded_confidence: thresholded_confidence(profile),
         difference_of_confidence: confidence_difference(profile),
@@ -103,7 +110,8 @@ fn class_estimated(name: &str, class: ClassEstimate, rows: u64, classes: usize) 
             _ if rows == 0 => Some("empty"),
             _ if class.recall.is_none() => Some("no_actual_positive"),
             _ if class.precision.is_none() => Some("no_predicted_positive"),
-            _ if class.auroc.is_none() && classes <= MOST_RANKED => Some("single_class"),
+            _ if classes > MOST_RANKED => Some("too_many_classes"),
+            _ if class.auroc.is_none() => Some("single_class"),
             _ => None,
         },
     }
@@ -135,6 +143,7 @@ fn thresholded_confidence(profile: &Profile) -> ThresholdedConfidence {
         threshold: Some(right.threshold).filter(|threshold| threshold.is_finite()),
         accuracy: known(profile.estimates.sure.and_then(|sure| sure.accuracy()).map(|accuracy| accuracy.value)),
         estimated_minus_realised: known(minus_realised(profile, profile.quality.sure as f64)),
+        estimated_minus_realised_reason: unlabelled(profile).filter(|_| reason.is_none()),
         reference_n: Some(right.rows),
         reason,
     }
@@ -154,6 +163,7 @@ fn confidence_difference(profile: &Profile) -> ConfidenceDifference {
         confidence,
         accuracy: confidence.map(accuracy),
         estimated_minus_realised: known(minus_realised(profile, of_labelled)),
+        estimated_minus_realised_reason: unlabelled(profile).filter(|_| reason.is_none()),
         reference_n: Some(right.rows),
         reference_accuracy: Some(right.accuracy),
         reference_confidence: Some(right.confidence),

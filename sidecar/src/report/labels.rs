@@ -69,6 +69,8 @@ pub struct Mean {
 #[expect(missing_docs, reason = "named after the fields")]
 pub struct LabelReasons {
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub balanced_accuracy: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mcc: Option<&'static str>,
@@ -173,6 +175,7 @@ pub(super) fn labels(profile: &Profile) -> Labels {
         macro_average: mean(averages, nothing),
         weighted: mean(outcomes.weighted_averages(), nothing),
         reasons: LabelReasons {
+            coverage: (profile.rows == 0).then_some("empty"),
             balanced_accuracy: reason(balanced_accuracy.is_none(), "multi_label"),
             mcc: reason(mcc.is_none(), not_single),
             confusion: reason(confusion.is_none(), "too_many_classes"),

@@ -12,6 +12,8 @@ mod features;
 mod histograms;
 mod labels;
 mod losses;
+#[cfg(test)]
+mod nulls;
 mod ordered;
 mod predictions;
 mod scores;

@@ -48,6 +48,8 @@ pub struct ClassReport {
     pub name: String,
     pub count: u64,
     pub frequency: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frequency_reason: Option<&'static str>,
     pub probability: Summary,
     #[serde(flatten)]
     pub counted: Option<Box<Counted>>,
@@ -76,6 +78,7 @@ pub(super) fn predictions(sample: &OrderedSample<'_>) -> Predictions {
         name: name.clone(),
         count: profile.predictions.class_counts[k],
         frequency: frequency(profile.predictions.class_counts[k], classified),
+        frequency_reason: (classified == 0).then_some("empty"),
         probability: Summary::with(&moment, sampled[k].count, sampled[k].quantiles),
         counted: counted[k].take(),
     };
@@ -156,6 +159,7 @@ mod tests {
         assert!(said.get("low_confidence_reason").is_none());
         let said = of(&[f64::NAN, 0.5]);
         assert!(said["low_confidence_share"].is_null() && said["low_confidence_share_low"].is_null());
+        assert_eq!(said["classes"][1]["frequency_reason"], json!("empty"));
         assert_eq!((&said["low_confidence_reason"], &said["entropy"]["reason"]), (&json!("empty"), &json!("empty")));
     }
 

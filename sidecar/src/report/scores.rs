@@ -59,6 +59,8 @@ pub struct Calibration {
     pub rmsce: Option<f64>,
     pub mce: Option<f64>,
     pub equal_mass_ece: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
     pub bins: Vec<CalibrationBin>,
 }
 
@@ -67,6 +69,8 @@ pub struct CalibrationBin {
     pub n: u64,
     pub confidence: Option<f64>,
     pub accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -109,17 +113,23 @@ pub(super) fn scores(profile: &Profile) -> Option<Scores> {
         n,
         log_loss: quality.scoring.log_loss().filter(|x| x.is_finite()),
         brier: quality.scoring.brier().filter(|x| x.is_finite()),
-        calibration: calibration(&quality.reliability),
+        calibration: calibration(&quality.reliability, unlabelled(profile)),
         classes: columns.map(class).collect(),
         macro_average,
         weighted,
         left_out: left_out.map(|(name, _)| name.clone()).collect(),
-        reason: match () {
-            _ if rows == 0 => Some("no_labels"),
-            _ if n == 0 => Some("multi_label"),
-            _ => None,
-        },
+        reason: unlabelled(profile),
     })
+}
+
+/// Why no row has a single label.
+pub(super) fn unlabelled(profile: &Profile) -> Option<&'static str> {
+    let outcomes = &profile.quality.outcomes;
+    match outcomes.rows() {
+        0 => Some("no_labels"),
+        _ if outcomes.single_rows() == 0 => Some("multi_label"),
+        _ => None,
+    }
 }
 
 /// Macro and weighted. Of two classes of which each row has one, both are of class 1.
@@ -173,12 +183,12 @@ fn class_scores(name: &str, n: u64, support: u64, mean: Option<f64>, ranked: Opt
     }
 }
 
-fn calibration(reliability: &Reliability) -> Calibration {
+fn calibration(reliability: &Reliability, reason: Option<&'static str>) -> Calibration {
     let bins = reliability.uniform(UNIFORM_BINS);
     let errors = CalibrationError::of(&bins);
     let bin = |bin: &ReliabilityBin| {
         let (confidence, accuracy) = bin.means().unzip();
-        CalibrationBin { n: bin.rows, confidence, accuracy }
+        CalibrationBin { n: bin.rows, confidence, accuracy, reason: (bin.rows == 0).then_some("empty") }
     };
     Calibration {
         n: reliability.total().rows,
@@ -187,6 +197,7 @@ fn calibration(reliability: &Reliability) -> Calibration {
         mce: errors.map(|errors| errors.maximum),
         equal_mass_ece: CalibrationError::of(&reliability.equal_mass(EQUAL_MASS_BINS)).map(|errors| errors.expected),
         bins: bins.iter().map(bin).collect(),
+        reason,
     }
 }
 
