@@ -164,6 +164,7 @@ impl Numerical {
 
     /// The same, of which each edge says how many may lie at or below it in another rounding: those that did, and those above it that
     /// can no longer be told from them. An edge that cannot be told from the next is none; the others' places are given.
+    /// Without its steps, which stay as they are.
     pub fn blurred(&self, slack: Slack) -> (Numerical, Vec<usize>) {
         let is_kept = |e: &usize| {
             *e == 0 || self.edges.get(e + 1).is_none_or(|next| slack.back(slack.above(self.edges[*e])) < *next)
@@ -188,7 +189,7 @@ impl Numerical {
             bound
         });
         let bounds = bounds.collect();
-        (Numerical { edges, counts, steps: self.steps.clone(), bounds }, kept)
+        (Numerical { edges, counts, steps: Steps::default(), bounds }, kept)
     }
 
     /// Its bins as they may have been and as near as that can be to `shares`, those of a period at or below each edge; and the largest

@@ -202,11 +202,18 @@ impl Reference {
         }
     }
 
-    /// How margins come about: each of two probabilities is rounded.
+    /// How margins come about: each of two probabilities is rounded, by u of itself.
     pub fn margin_made(&self) -> Made {
         let moments = self.probabilities.iter().map(|column| &column.moment);
         let largest = moments.flat_map(|moment| [moment.min.abs(), moment.max.abs()]).filter(|x| x.is_finite());
-        Made::Computed { per_unit: 2.0 * largest.fold(1.0, f64::max), own: 0.0 }
+        let both = 2.0 * largest.fold(0.0, f64::max);
+        Made::Computed { per_unit: if self.sums_to_one() { both.min(1.0) } else { both }, own: 0.0 }
+    }
+
+    /// Whether its rows do, on average.
+    fn sums_to_one(&self) -> bool {
+        let sum: f64 = self.probabilities.iter().map(|column| column.moment.mean).sum();
+        (sum - 1.0).abs() <= 0.05
     }
 
     /// The share of its rows whose class may be another one where the probabilities of `spec` are rounded to other elements: they lie at
@@ -239,8 +246,7 @@ impl Reference {
     /// u(1 + ln K) at most, and over any row uK; divided by ln K. They are computed within 1e-6.
     pub fn entropy_made(&self) -> Made {
         let classes = self.probabilities.len().max(2) as f64;
-        let sum: f64 = self.probabilities.iter().map(|column| column.moment.mean).sum();
-        let of_row = if (sum - 1.0).abs() <= 0.05 { 1.0 + classes.ln() } else { classes };
+        let of_row = if self.sums_to_one() { 1.0 + classes.ln() } else { classes };
         Made::Computed { per_unit: of_row / classes.ln(), own: 2e-6 }
     }
 

@@ -127,10 +127,11 @@ impl Elements {
             return Slack::NONE;
         }
         let unit = one.unit() + another.unit();
+        // Of what was rounded instead of what was.
+        let moved = unit * (1.0 + 2.0 * unit);
         match made {
-            // Of what was rounded instead of what is.
-            Made::Read => Slack { relative: unit * (1.0 + 2.0 * unit), absolute: one.least() + another.least() },
-            Made::Computed { per_unit, own } => Slack { relative: 0.0, absolute: per_unit * unit + own },
+            Made::Read => Slack { relative: moved, absolute: one.least() + another.least() },
+            Made::Computed { per_unit, own } => Slack { relative: 0.0, absolute: per_unit * moved + own },
         }
     }
 }

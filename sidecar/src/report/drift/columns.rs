@@ -174,7 +174,6 @@ fn numerical(
     if reference.edges.is_empty() {
         return ColumnDrift { n: in_bins, ..nothing(of, name, "empty") }.with_missing(column, moment);
     }
-    let hash = hash(reference.edges.iter());
     let told = !reference.bounds.is_empty();
     let mut reference = Cow::Borrowed(reference);
     if !slack.is_none() {
@@ -184,6 +183,7 @@ fn numerical(
     }
     let counts = between(in_bins, &above);
     let out_of_range = counts[0] + counts[counts.len() - 1];
+    let hash = hash(reference.edges.iter());
     let nearest = reference.nearest(&shares_below(&counts));
     if let Some((nearest, distance)) = nearest.as_ref().filter(|_| told) {
         let (nearest, distance) = (nearest, *distance);

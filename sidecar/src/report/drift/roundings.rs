@@ -1,12 +1,13 @@
 //! The same data in other roundings than the reference's is no drift, and other data is.
 
-use super::{Drift, DriftSettings, Verdict, drift};
+use super::{ColumnKind, Drift, DriftSettings, Verdict, drift};
 use crate::profile::{Feature, Frozen, Profile, Rows, Spec};
 use crate::reference::Reference;
 use crate::report::OrderedSample;
 use crate::stats::{Columns, Element};
 use half::{bf16, f16};
 use ndarray::{Array2, ArrayView2};
+use std::ops::Range;
 use std::sync::Arc;
 
 const FEATURES: [(&str, bool); 7] = [
@@ -117,6 +118,56 @@ fn several_roundings_in_one_period_and_in_one_reference_are_no_drift_either() {
         for profile in profiles.iter().chain([&both(Some(&frozen))]) {
             let drift = judged(reference, profile);
             assert_eq!(drift.verdict, Some(Verdict::Ok), "{:?} {drift:#?}", profile.elements);
+        }
+    }
+}
+
+/// Softmax of logits that are spread so far: nearly all of it on one class, or on none.
+fn of_softmax(mut profile: Profile, element: Element, rows: Range<usize>, spread: f64) -> Profile {
+    let classes = profile.spec.classes.len();
+    let logits = |i: usize| (0..classes).map(move |k| spread * noise(i * classes + k + 1, 0.618_033_988_749_895));
+    let softmax = |i: usize| {
+        let weights: Vec<f64> = logits(i).map(f64::exp).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(move |weight| weight / sum)
+    };
+    let count = rows.len();
+    let wide = Array2::from_shape_vec((count, classes), rows.flat_map(softmax).collect()).unwrap();
+    let mut feed = |probabilities| {
+        profile.update(&Rows { count, probabilities: Some(probabilities), ..Rows::default() });
+    };
+    match element {
+        Element::F64 => feed(Columns::F64(wide.view())),
+        Element::F32 => feed(Columns::F32(wide.mapv(|x| x as f32).view())),
+        Element::F16 => feed(Columns::F16(wide.mapv(f16::from_f64).view())),
+        Element::BF16 => feed(Columns::BF16(wide.mapv(bf16::from_f64).view())),
+    }
+    profile
+}
+
+#[test]
+fn margins_and_entropies_of_rounded_probabilities_are_no_drift() {
+    for (classes, spread) in [(2, 40.0), (3, 1.0), (3, 12.0), (10, 25.0), (100, 8.0)] {
+        let spec = Arc::new(Spec { classes: (0..classes).map(|k| k.to_string()).collect(), ..Spec::default() });
+        let empty = || Profile::new(spec.clone(), 5000, 1);
+        for then in Element::ALL {
+            let reference = Reference::of(&of_softmax(empty(), then, 0..1000, spread));
+            let frozen = reference.frozen(&spec);
+            let against = |now, spread| {
+                let profile = of_softmax(empty().counting_in(Some(&frozen)), now, 0..1000, spread);
+                judged(&reference, &profile).columns.into_iter().filter(|column| column.verdict.is_some())
+            };
+            for now in Element::ALL {
+                for column in against(now, spread) {
+                    assert_eq!(column.verdict, Some(Verdict::Ok), "{classes} {spread} {then:?} {now:?} {column:#?}");
+                    assert!(column.ks.value.is_none_or(|ks| ks < 1e-9), "the same rows: {column:#?}");
+                }
+                let other: Vec<_> =
+                    against(now, spread / 3.0).filter(|column| column.verdict > Some(Verdict::Ok)).collect();
+                for of in [ColumnKind::Confidence, ColumnKind::Margin, ColumnKind::Entropy] {
+                    assert!(other.iter().any(|column| column.of == of), "{classes} {spread} {then:?} {now:?} {of:?}");
+                }
+            }
         }
     }
 }
