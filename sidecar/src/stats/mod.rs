@@ -66,7 +66,7 @@ pub use row_store::RowStore;
 pub use scalar::Scalar;
 pub use scoring::Scoring;
 pub use side_by_side::classify_rows;
-pub use significance::{benjamini_hochberg, chi2_p, fisher_ln_p, kolmogorov_p, normal_z};
+pub use significance::{SharesApart, benjamini_hochberg, chi2_p, corrected_z, fisher_ln_p, kolmogorov_p, normal_z};
 pub use steps::{Distance, MOST_STEPS, Steps, spread};
 pub use thresholds::{Thresholded, accuracy_by_difference, confidence_threshold};
 pub use values::{ValueCounts, Values};

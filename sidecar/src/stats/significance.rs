@@ -71,6 +71,37 @@ pub fn normal_z(ln_p: f64) -> f64 {
     (0..4).fold((-2.0 * ln_p).sqrt(), |near, _| z(near))
 }
 
+/// How far two shares are apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SharesApart {
+    /// Their difference.
+    pub value: f64,
+    /// One standard error of it, were both the same, pooled.
+    pub error: f64,
+    /// Corrected: few rows on one side know few shares. `None` where both are 0 or both are 1.
+    pub z: Option<f64>,
+}
+
+impl SharesApart {
+    /// `a` of `n` and `b` of `m`. `None` if one is of nothing.
+    pub fn of(a: u64, n: u64, b: u64, m: u64) -> Option<SharesApart> {
+        if n == 0 || m == 0 {
+            return None;
+        }
+        let (a, n, b, m) = (a as f64, n as f64, b as f64, m as f64);
+        let (value, pooled, rows) = (a / n - b / m, (a + b) / (n + m), 1.0 / n + 1.0 / m);
+        let error = (pooled * (1.0 - pooled) * rows).sqrt();
+        Some(SharesApart { value, error, z: corrected_z(value, error, rows / 2.0) })
+    }
+}
+
+/// How many `errors` a difference is beside 0, the step between two values it can take, halved, not counted (Yates, Contingency Tables
+/// Involving Small Numbers and the χ² Test, 1934). `None` without an error.
+pub fn corrected_z(difference: f64, error: f64, half_step: f64) -> Option<f64> {
+    let beyond = (difference.abs() - half_step).max(0.0).copysign(difference);
+    Some(beyond / error).filter(|z| z.is_finite())
+}
+
 /// The false discovery rates at which each of `p` would be called (Benjamini and Hochberg, Controlling the False Discovery Rate, 1995).
 pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
