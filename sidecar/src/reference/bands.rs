@@ -1,5 +1,6 @@
 //! How much the numbers of a report went up and down over the periods that a reference was made from.
 
+use super::{Column, Reference};
 use serde::{Deserialize, Serialize};
 
 /// One number's mean and deviation over periods.
@@ -44,9 +45,98 @@ impl Band {
     }
 }
 
+/// What a number is an average of.
+struct Averaged {
+    /// Of one row's part in it.
+    variance: f64,
+    /// In all periods together.
+    rows: u64,
+}
+
+impl Reference {
+    /// One deviation of a band's number in a period that takes it over so many rows. The band's own, where the period has as many as the
+    /// reference's had; with fewer, chance alone moves an average farther. And the mean of a few periods is not known for certain.
+    pub fn deviation(&self, band: &Band, rows: u64) -> f64 {
+        let seen = band.std * band.std;
+        let wider = self.averaged(band).filter(|averaged| averaged.rows > 0 && rows > 0).map(|averaged| {
+            let then = averaged.rows as f64 / band.n as f64;
+            (seen - averaged.variance / then).max(0.0) + averaged.variance / rows as f64
+        });
+        let variance = seen.max(wider.filter(|variance| variance.is_finite()).unwrap_or(0.0));
+        (variance + seen / band.n as f64).sqrt()
+    }
+
+    fn averaged(&self, band: &Band) -> Option<Averaged> {
+        let of_column = |column: &Column| {
+            let moment = &column.moment;
+            Averaged { variance: moment.m2 / moment.n.max(1) as f64, rows: moment.n }
+        };
+        let share = |rows| Averaged { variance: (band.mean * (1.0 - band.mean)).max(0.0), rows };
+        let between = |first, last| band.path.strip_prefix(first)?.strip_suffix(last);
+        let feature = |name: &str| self.features.iter().find(|column| column.name == name);
+        match band.path.as_str() {
+            "predictions.confidence.mean" => self.confidence.as_ref().map(of_column),
+            "predictions.margin.mean" => self.margin.as_ref().map(of_column),
+            "predictions.entropy.mean" => self.entropy.as_ref().map(of_column),
+            "predictions.low_confidence_share" => Some(share(self.predicted.iter().map(|(_, rows)| rows).sum())),
+            "labels.accuracy" => self.quality.as_ref().map(|quality| share(quality.single_rows)),
+            _ if between("predictions.classes.", ".frequency").is_some() => {
+                Some(share(self.predicted.iter().map(|(_, rows)| rows).sum()))
+            }
+            _ => match (between("features.", ".mean"), between("features.", ".missing_share")) {
+                (Some(name), _) => feature(name).map(of_column),
+                (_, Some(name)) => feature(name).map(|column| {
+                    let moment = &column.moment;
+                    share(moment.n.saturating_add(moment.nan).saturating_add(moment.inf))
+                }),
+                _ => self.probability(between("outputs.", ".mean")?).map(of_column),
+            },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::{Feature, Profile, Rows, Spec};
+    use crate::stats::Columns;
+    use ndarray::ArrayView2;
+
+    /// 20 periods of 1,000 rows of a feature with the deviation 2, and its band.
+    fn of_a_feature(path: &str, mean: f64, std: f64) -> (Reference, Band) {
+        let feature = Feature { name: "x".into(), categorical: false };
+        let spec = Spec { model: "m".into(), features: vec![feature], ..Spec::default() };
+        let mut profile = Profile::new(spec.into(), 100, 1);
+        let values: Vec<f64> = (0..20_000).map(|i| if i % 2 == 0 { 3.0 } else { -1.0 }).collect();
+        let features = Some(Columns::F64(ArrayView2::from_shape((20_000, 1), &values).unwrap()));
+        profile.update(&Rows { count: 20_000, features, ..Rows::default() });
+        let band = Band { path: path.into(), n: 20, mean, std };
+        (Reference::of(&profile).with_bands(vec![band.clone()]), band)
+    }
+
+    #[test]
+    fn with_fewer_rows_than_the_references_periods_chance_moves_an_average_farther() {
+        // Nothing but chance between the periods.
+        let by_chance = 2.0 / 1000f64.sqrt();
+        let (reference, band) = of_a_feature("features.x.mean", 1.0, by_chance);
+        let of_mean = by_chance / 20f64.sqrt();
+        for (rows, want) in [(100, 0.2), (1000, by_chance), (100_000, by_chance), (0, by_chance)] {
+            assert!((reference.deviation(&band, rows) - want.hypot(of_mean)).abs() < 1e-12, "{rows}");
+        }
+        // Much besides: that does not shrink with more rows, and hides what chance does.
+        let (reference, band) = of_a_feature("features.x.mean", 1.0, 1.0);
+        assert!((reference.deviation(&band, 100) - (1.0f64 - 0.004 + 0.04 + 0.05).sqrt()).abs() < 1e-12);
+        let (reference, band) = of_a_feature("features.x.missing_share", 0.2, 0.0);
+        assert!((reference.deviation(&band, 100) - 0.04).abs() < 1e-12, "√(.2 × .8 / 100)");
+    }
+
+    #[test]
+    fn a_number_that_is_no_average_of_known_rows_keeps_its_band() {
+        for path in ["labels.accuracy", "features.y.mean", "outputs.y.mean"] {
+            let (reference, band) = of_a_feature(path, 0.9, 0.1);
+            assert!((reference.deviation(&band, 1) - 0.1 * (1.0 + 1.0 / 20.0f64).sqrt()).abs() < 1e-12, "{path}");
+        }
+    }
 
     #[test]
     fn a_band_is_the_mean_and_the_deviation_of_periods_to_come() {

@@ -15,6 +15,7 @@ pub struct FeatureReport {
     pub name: String,
     pub kind: &'static str,
     pub missing: u64,
+    pub missing_share: Option<f64>,
     pub inf: u64,
     pub zero: u64,
     #[serde(flatten)]
@@ -65,6 +66,7 @@ pub(super) fn features(sample: &OrderedSample<'_>) -> Vec<FeatureReport> {
             name: feature.name.clone(),
             kind: kind(feature, j, &profile.spec.embeddings),
             missing: moment.nan,
+            missing_share: frequency(moment.nan, moment.n.saturating_add(moment.nan).saturating_add(moment.inf)),
             inf: moment.inf,
             zero: moment.zero,
             summary: Summary::with(&moment, sampled.count, sampled.quantiles),
