@@ -34,7 +34,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     // pipeline: what the ring calls a batch and a schema, the profile calls rows and a spec; it introduces them here too.
     ("source", &["period", "pipeline", "profile", "reference", "report", "ring", "stats", "wildcard"]),
     ("sink", &["health", "period", "report"]),
-    ("report", &["period", "profile", "reference", "stats"]),
+    ("report", &["period", "profile", "reference", "stats", "wildcard"]),
     ("reference", &["profile", "stats"]),
     ("profile", &["stats"]),
     ("period", &[]),

@@ -5,9 +5,9 @@
 
 use mlwatch::alert::{AlertSettings, Alerts};
 use mlwatch::period::Period;
-use mlwatch::profile::{Feature, Profile, Rows, Spec};
+use mlwatch::profile::{Feature, Labels, Profile, Rows, Spec};
 use mlwatch::reference::Reference;
-use mlwatch::report::{Alert, AlertState, ColumnKind, DriftSettings, OrderedSample, Report, Verdict};
+use mlwatch::report::{Alert, AlertState, ColumnKind, DriftSettings, OrderedSample, Report, Verdict, Versions};
 use mlwatch::source::{ReportsOf, of_reports};
 use mlwatch::stats::Columns;
 use ndarray::ArrayView2;
@@ -354,5 +354,108 @@ fn half_a_deviation_is_noticed_as_soon_whatever_the_reference_was_made_of() {
     let merged = Made::MergedReports { parts: 2, periods: 12, rows: 300 };
     for (made, rows) in [(Made::Merged { parts: 12 }, 300), (reports, 300), (reports, 1000), (merged, 300)] {
         assert_eq!(noticed(made, rows, 0).0, 3);
+    }
+}
+
+/// How a model of two classes says what it knows.
+#[derive(Clone, Copy, Debug)]
+enum Sureness {
+    Calibrated,
+    /// Of what it says half is true.
+    Overconfident,
+    /// Right in 99 of 100 rows.
+    Sure,
+}
+
+/// Rows of a model that goes on as it is, each with the label that a coin gives it.
+fn answered(mut profile: Profile, rows: usize, sureness: Sureness, random: &mut Xoshiro256PlusPlus) -> Profile {
+    let (mut proba, mut labels) = (Vec::with_capacity(2 * rows), Vec::with_capacity(rows));
+    for _ in 0..rows {
+        let x = uniform(random);
+        let (says, is) = match sureness {
+            Sureness::Calibrated => (x, x),
+            Sureness::Overconfident => (x, 0.25 + x / 2.0),
+            Sureness::Sure => (if x < 0.5 { 0.01 } else { 0.99 }, if x < 0.5 { 0.01 } else { 0.99 }),
+        };
+        proba.extend([1.0 - says, says]);
+        labels.push(i32::from(uniform(random) < is));
+    }
+    let probabilities = Some(Columns::F64(ArrayView2::from_shape((rows, 2), &proba).unwrap()));
+    profile.update(&Rows { count: rows, probabilities, labels: Some(Labels::Classes(&labels)), ..Rows::default() });
+    profile
+}
+
+fn classifier(version: &str) -> Arc<Spec> {
+    let classes = ["no", "yes"].map(String::from).to_vec();
+    Arc::new(Spec { model: "m".into(), version: version.into(), threshold: 0.5, classes, ..Spec::default() })
+}
+
+/// How many of so many periods were judged, and were not all right; expected alerts a month.
+fn print_judged(what: &str, rows: usize, judged: Judged, alerts: usize) -> f64 {
+    let a_month = judged.alerts_a_month();
+    println!("{rows:>13} {:>10} {:>8} {alerts:>8}   {a_month:.2e}   {what}", judged.verdicts, judged.bad);
+    a_month
+}
+
+#[test]
+fn labels_that_come_as_the_reference_has_taught_wake_nobody() {
+    println!("{HEADING}");
+    for sureness in [Sureness::Calibrated, Sureness::Overconfident, Sureness::Sure] {
+        for (taught, rows) in [(200, 1000), (2000, 30), (2000, 300), (10_000, 1000)] {
+            let mut random = Xoshiro256PlusPlus::seed_from_u64(taught as u64 + rows as u64);
+            let (spec, mut alerts) = (classifier(""), Alerts::new(AlertSettings::default()));
+            let (mut both, mut started_ones) = ([Judged { columns: 1, ..Judged::default() }; 2], 0);
+            for period in 1..=periods() as u64 {
+                // Another one every time: an unlucky reference would be unlucky all the time.
+                let reference =
+                    Reference::of(&answered(Profile::new(spec.clone(), 1, 1), taught, sureness, &mut random));
+                let frozen = reference.frozen(&spec);
+                let profile = Profile::new(spec.clone(), 1, period).counting_in(Some(&frozen));
+                let profile = answered(profile, rows, sureness, &mut random);
+                let sample = OrderedSample::of(&profile, None);
+                let mut report = report_of(&sample, period).judged(&DriftSettings::default());
+                alerts.judge(&mut report, 0, None, false);
+                let estimated = report.estimated.as_ref().unwrap();
+                for (judged, drift) in both.iter_mut().zip([estimated.concept_drift, estimated.accuracy_drift]) {
+                    judged.verdicts += u64::from(drift.verdict.is_some());
+                    judged.bad += u64::from(drift.verdict > Some(Verdict::Ok));
+                }
+                started_ones += started(&report).count();
+            }
+            assert!(both.iter().all(|judged| judged.verdicts == periods() as u64), "{sureness:?}");
+            let what = ["concept", "accuracy"].map(|of| format!("{of}, {taught} rows taught, {sureness:?}"));
+            let a_month: f64 =
+                what.iter().zip(both).map(|(what, one)| print_judged(what, rows, one, started_ones)).sum();
+            assert!(started_ones == 0 && a_month <= 1.0, "{sureness:?}: {a_month} alerts a month");
+        }
+    }
+}
+
+#[test]
+fn versions_that_are_equally_good_wake_nobody() {
+    println!("{HEADING}");
+    for [one, other] in [[30, 30], [30, 1000], [300, 300], [1000, 1000]] {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(one as u64 + other as u64);
+        let (specs, mut alerts) = (["1", "2"].map(classifier), Alerts::new(AlertSettings::default()));
+        let (mut judged, mut started_ones) = (Judged { columns: 1, ..Judged::default() }, 0);
+        let mut versions = Versions::default();
+        for period in 1..=periods() as u64 {
+            for (spec, rows) in specs.iter().zip([one, other]) {
+                let profile = Profile::new(spec.clone(), 16_384, period);
+                let profile = answered(profile, rows, Sureness::Calibrated, &mut random);
+                let sample = OrderedSample::of(&profile, None);
+                let start_ns = period * 1_000_000_000;
+                let period = Period { start_ns, end_ns: start_ns + 1, partial: false };
+                let mut report = Report::of_ordered(period, &sample, [""; 5]);
+                versions.compare(&mut report, period, &sample, &DriftSettings::default(), true);
+                alerts.judge(&mut report, 0, None, false);
+                judged.verdicts += report.canary.iter().filter(|other| other.verdict.is_some()).count() as u64;
+                judged.bad += report.canary.iter().filter(|other| other.verdict > Some(Verdict::Ok)).count() as u64;
+                started_ones += started(&report).count();
+            }
+        }
+        assert_eq!(judged.verdicts, periods() as u64);
+        let a_month = print_judged(&format!("{one} against {other}, all measures"), one, judged, started_ones);
+        assert!(started_ones == 0 && (asked().is_none() || a_month <= 1.0), "{a_month} alerts a month");
     }
 }

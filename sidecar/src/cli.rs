@@ -137,6 +137,7 @@ impl Run {
             reference: self.reference,
             drift: None,
             alerts: None,
+            r#override: None,
             histograms: None,
             format: self.format,
             agent_id: self.agent_id,

@@ -3,7 +3,7 @@
 use crate::alert::{AlertSettings, RuleError};
 use crate::period;
 use crate::pipeline::{self, HistogramSettings, Limits, MIN_PERIOD};
-use crate::report::DriftSettings;
+use crate::report::{DriftSettings, LevelError, Override, OverrideError};
 use crate::sink::{MlwatcherFiles, NativeFiles, Rotation, Sink};
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -50,6 +50,8 @@ pub struct Choices {
     pub drift: Option<DriftSettings>,
     /// When somebody is to be told.
     pub alerts: Option<AlertSettings>,
+    /// What of the last two is otherwise for some models and columns.
+    pub r#override: Option<Vec<Override>>,
     /// Of which columns every value is counted in buckets.
     pub histograms: Option<HistogramSettings>,
     /// Formats to write.
@@ -93,6 +95,10 @@ pub enum ConfigError {
     Zero(&'static str),
     #[error("reservoir (--reservoir, MLWATCH_RESERVOIR, or in the file): {0} rows, want 1 to {MAX_RESERVOIR}")]
     Reservoir(u64),
+    #[error("drift in the file: {0}")]
+    Drift(#[from] LevelError),
+    #[error("in the file, {0}")]
+    Override(#[from] OverrideError),
     #[error("alerts in the file: {0}")]
     Alerts(#[from] RuleError),
     #[error("histograms in the file: {0}")]
@@ -119,6 +125,7 @@ impl Choices {
             reference: self.reference.or(other.reference),
             drift: self.drift.or(other.drift),
             alerts: self.alerts.or(other.alerts),
+            r#override: self.r#override.or(other.r#override),
             histograms: self.histograms.or(other.histograms),
             format: self.format.or(other.format),
             agent_id: self.agent_id.or(other.agent_id),
@@ -157,7 +164,11 @@ impl Choices {
         if let Some((name, _)) = zeros.iter().find(|(_, zero)| *zero) {
             return Err(ConfigError::Zero(name));
         }
-        let alerts = self.alerts.unwrap_or_default();
+        let drift = self.drift.unwrap_or_default();
+        drift.check()?;
+        let overrides = self.r#override.unwrap_or_default();
+        let drift = drift.with(&overrides)?;
+        let alerts = AlertSettings { overrides, ..self.alerts.unwrap_or_default() };
         alerts.check()?;
         let histograms = self.histograms.unwrap_or_default();
         histograms.check().map_err(ConfigError::Histograms)?;
@@ -169,7 +180,7 @@ impl Choices {
                 reservoir_rows: self.reservoir,
                 checkpoint: self.checkpoint.unwrap_or_else(|| output.join("checkpoint")),
                 reference: self.reference,
-                drift: self.drift.unwrap_or_default(),
+                drift,
                 alerts,
                 histograms,
                 limits,
@@ -232,6 +243,27 @@ mod tests {
         assert!(parse("[rotation]\nkeep = 0").unwrap_err().contains("rotation.keep"));
         assert_eq!(parse("format = ['native', 'mlwatcher', 'native']").unwrap().formats.len(), 2);
         assert!(parse("[histograms]\nscale = 7").unwrap_err().contains("want 0 to 6"));
+        for (setting, remedy) in [
+            ("psi = { warn = 0.3, alert = 0.1 }", "psi alerts from 0.1 and warns from 0.3"),
+            ("ks = { alert = nan }", "ks has the level NaN, want a number of at least 0"),
+            ("w1 = { warn = -1 }", "w1 has the level -1"),
+            ("missing = { alert = inf }", "missing has the level inf"),
+            ("z = -1", "z is -1, want a number of deviations"),
+            ("fdr = 2", "fdr is 2, want a rate"),
+            ("fdr = 0", "fdr is 0, want a rate"),
+        ] {
+            let error = parse(&format!("[drift]\n{setting}")).unwrap_err();
+            assert!(error.contains("drift in the file") && error.contains(remedy), "{error}");
+        }
+        assert!(parse("[drift]\npsi = { warn = 0.1, alert = 0.1 }\nks = {}\nz = 0").is_ok());
+        let rule = |sigmas: &str| format!("[[alerts.rule]]\nmetric = 'labels.accuracy'\noutside_sigma = {sigmas}");
+        for sigmas in ["-3", "0"] {
+            assert!(parse(&rule(sigmas)).unwrap_err().contains("above 0, such as 3"));
+        }
+        assert!(parse(&rule("nan")).unwrap_err().contains("not finite") && parse(&rule("3")).is_ok());
+        let silent = parse("[[override]]\nmodel = 'm'\nalert = false\n").unwrap().pipeline.alerts;
+        assert_eq!(silent.overrides.len(), 1);
+        assert!(parse("[[override]]\npersistence = [3, 2]").unwrap_err().contains("override 1: persistence is [3, 2]"));
         assert!(parse("format = []").unwrap_err().contains("mlwatcher"));
         assert!(parse("[limits]\nkeep_abandoned = '1x'").unwrap_err().contains("such as"));
     }

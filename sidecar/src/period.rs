@@ -127,6 +127,16 @@ impl<T> Periods<T> {
         self.open.iter().map(|(_, collected)| collected)
     }
 
+    /// Start of the oldest open period.
+    pub fn first_start_ns(&self) -> Option<u64> {
+        self.open.first().map(|(index, _)| index * self.length_ns)
+    }
+
+    /// Start of the period of a record that is still to come, or of a later one if that is closed for good.
+    pub fn start_for(&self, ts_ns: u64) -> u64 {
+        (ts_ns / self.length_ns).max(self.closed_before.unwrap_or(0)).saturating_mul(self.length_ns)
+    }
+
     /// Periods that start before are closed for good.
     pub fn closed_before_ns(&self) -> Option<u64> {
         self.closed_before.map(|index| index.saturating_mul(self.length_ns))

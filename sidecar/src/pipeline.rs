@@ -15,6 +15,7 @@ mod limits;
 mod model;
 mod naps;
 mod roster;
+mod versions;
 mod waiting;
 
 pub use histograms::HistogramSettings;
@@ -114,7 +115,7 @@ pub fn run(settings: Settings, sinks: Sinks, health_file: HealthFile, shutdown: 
     let watched = settings.reference.clone().map(Watch::start).transpose().map_err(io::Error::other)?;
     let left = store.left();
     let judge = Judge::revived(settings.alerts.clone(), &mut store, now_ns());
-    let (closing, closer) = closing::start(sinks, health_file, settings.drift, judge)?;
+    let (closing, closer) = closing::start(sinks, health_file, settings.drift.clone(), judge)?;
     let mut tail = Tail::new(settings, closing, store, sinks_count);
     if let Some((library, watch)) = watched {
         tail.watch = Some(watch);
@@ -203,6 +204,10 @@ struct Tail {
     health_due: bool,
     /// Not yet handed over.
     closed: Vec<Closed>,
+    /// Every ring that was there at the start is open, or refused.
+    all_attached: bool,
+    /// Nothing more is read.
+    stopping: bool,
     /// The model that was committed last: the next one comes first.
     last_commit: u64,
     /// The same of labels that came later.
@@ -232,6 +237,8 @@ impl Tail {
             health: Health::new(started_ns),
             health_due: false,
             closed: Vec::new(),
+            all_attached: false,
+            stopping: false,
             last_commit: 0,
             last_revision: 0,
             sinks,
@@ -324,6 +331,7 @@ impl Tail {
             self.renew_references();
         }
         self.attach_for(MOST_ATTACHING);
+        self.all_attached |= !self.roster.has_candidates();
         if chores.losses[usize::from(!chores.busy)].is_due(now) {
             self.count_losses();
             chores.busy = false;
@@ -409,6 +417,7 @@ impl Tail {
                 }
             }
         }
+        self.give_up_waiting();
         while !self.closing.is_full()
             && let Some(next) = self.next_for_closing()
         {
@@ -416,18 +425,17 @@ impl Tail {
         }
     }
 
-    /// Health is never held up by reports. Of the models, the one that has had the least of the closing thread; of its periods the first.
+    /// Health is never held up by reports.
     fn next_for_closing(&mut self) -> Option<ToClose> {
         if std::mem::take(&mut self.health_due) {
             return Some(ToClose::Health(Box::new(self.health_now())));
         }
-        let mut models = HashSet::new();
-        let firsts = self.closed.iter().enumerate().filter(|(_, closed)| models.insert(closed.model));
-        let is_ready = |closed: &Closed| self.models.get(&closed.model).is_none_or(|model| !model.is_uncommitted());
-        let spent = |closed: &Closed| self.models.get(&closed.model).map_or(0, Model::spent);
-        let ready = firsts.filter(|(_, closed)| is_ready(closed));
-        match ready.min_by_key(|(_, closed)| spent(closed)) {
-            Some((at, _)) => Some(ToClose::Period(Box::new(self.closed.remove(at)))),
+        match self.next_period() {
+            Some(at) => {
+                let has_versions = self.has_versions(&self.closed[at]);
+                let closed = Closed { has_versions, ..self.closed.remove(at) };
+                Some(ToClose::Period(Box::new(closed)))
+            }
             None => self.next_revision().map(Box::new).map(ToClose::Revision),
         }
     }
@@ -674,6 +682,7 @@ impl Tail {
             }
         }
         self.count_losses();
+        self.stopping = true;
         let mut out = Outlet { closed: &mut self.closed, store: &self.store };
         for model in self.models.values_mut() {
             model.close_all(&mut out);

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject {
     pub rule: String,
-    /// What kind of thing: a column's kind, or the rule's metric.
+    /// What kind of thing: a column's kind.
     pub of: String,
-    /// Of the class, feature or column.
+    /// Of the class, feature or column; its position where it has no name.
     pub name: String,
-    /// Of the rule's settings: rules may have the same name and metric.
+    /// Of the rule's settings, its metric among them: rules may have the same name.
     pub settings: u32,
 }
 

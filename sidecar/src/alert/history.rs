@@ -30,6 +30,8 @@ pub struct History {
     periods: VecDeque<Judged>,
     /// Start and severity of an alert that goes on.
     active: Option<(u64, Severity)>,
+    /// Periods in a row with only one of the two that it is about, and the start of the last of them.
+    alone: (u64, u64),
 }
 
 impl History {
@@ -53,6 +55,30 @@ impl History {
             return Some(Told { state, severity, start_ns });
         }
         self.active.take().map(|(start_ns, severity)| Told { state: AlertState::Ended, severity, start_ns })
+    }
+
+    /// The two are there.
+    pub fn meet(&mut self) {
+        self.alone.0 = 0;
+    }
+
+    /// Only one of the two is there, for more than m periods in a row: what goes on ends.
+    pub fn miss(&mut self, start_ns: u64, m: u64) -> Option<Told> {
+        if self.alone.0 > 0 && start_ns <= self.alone.1 {
+            return None;
+        }
+        self.alone = (self.alone.0.saturating_add(1), start_ns);
+        if self.alone.0 <= m {
+            return None;
+        }
+        let ended =
+            self.active.take().map(|(start_ns, severity)| Told { state: AlertState::Ended, severity, start_ns });
+        *self = History::default();
+        if ended.is_some() {
+            self.judge(start_ns, None, m);
+            self.tell(start_ns, ended);
+        }
+        ended
     }
 
     /// The oldest makes room before, and no more room is taken than is needed: memory is counted by m.
@@ -85,6 +111,11 @@ impl History {
             Ok(at) => Some(self.periods[at].told),
             Err(at) => (at < self.periods.len()).then_some(None),
         }
+    }
+
+    /// What the first report of a period said, if the period is remembered.
+    pub fn told_at(&self, start_ns: u64) -> Option<Option<Told>> {
+        self.place_of(start_ns).ok().map(|at| self.periods[at].told)
     }
 
     fn place_of(&self, start_ns: u64) -> Result<usize, usize> {

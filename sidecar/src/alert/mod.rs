@@ -1,19 +1,21 @@
 //! When something is worth waking somebody: rules over reports, each of which must hold in k of the last m periods.
 //!
-//! The rules that are always there are the verdicts of `drift` and `canary`; others are the operator's, on any number of a report. A period in
-//! which a rule's value is undefined changes nothing.
+//! The rules that are always there are what a report judges by the levels of drift; others are the operator's, on any number of a report. A
+//! period in which a rule's value is undefined changes nothing.
 
 mod histories;
 mod history;
+mod pairs;
 mod remembered;
 mod rule;
 mod saved;
+mod verdicts;
 
 pub use rule::{Rule, RuleError};
 pub use saved::MOST_BYTES;
 
 use crate::reference::Reference;
-use crate::report::{Alert, AlertState, Canary, Drift, MOST_ALERTS, Measure, Report, Severity, Verdict};
+use crate::report::{Alert, AlertState, MOST_ALERTS, Measure, Override, Report, Severity};
 use histories::Subject;
 use history::Told;
 use remembered::{Judging, Remembered};
@@ -28,15 +30,27 @@ pub struct AlertSettings {
     pub persistence: [u64; 2],
     /// Alert on the verdicts of `drift`.
     pub drift: bool,
+    /// Alert on the verdicts of `estimated`.
+    pub quality: bool,
     /// Alert on the verdicts of `canary`.
     pub canary: bool,
     /// Further rules.
     pub rule: Vec<Rule>,
+    /// What is otherwise for some models and columns.
+    #[serde(skip)]
+    pub overrides: Vec<Override>,
 }
 
 impl Default for AlertSettings {
     fn default() -> AlertSettings {
-        AlertSettings { persistence: [3, 5], drift: true, canary: true, rule: Vec::new() }
+        AlertSettings {
+            persistence: [3, 5],
+            drift: true,
+            quality: true,
+            canary: true,
+            rule: Vec::new(),
+            overrides: Vec::new(),
+        }
     }
 }
 
@@ -48,6 +62,9 @@ impl AlertSettings {
     pub fn check(&self) -> Result<(), RuleError> {
         check_persistence("alerts.persistence", self.persistence)?;
         self.rule.iter().try_for_each(Rule::check)?;
+        for (at, persistence) in self.overrides.iter().enumerate().filter_map(|(at, by)| Some((at, by.persistence?))) {
+            check_persistence(&format!("override {}: persistence", at + 1), persistence)?;
+        }
         self.rule.iter().enumerate().try_for_each(|(at, rule)| {
             match self.rule[..at].iter().position(|other| other == rule) {
                 Some(first) => Err(rule.is_there_twice([first + 1, at + 1])),
@@ -69,6 +86,7 @@ fn check_persistence(what: &str, [k, m]: [u64; 2]) -> Result<(), RuleError> {
 pub struct Alerts {
     settings: AlertSettings,
     remembered: Remembered,
+    said: rule::Said,
 }
 
 /// One rule's word on one period.
@@ -84,29 +102,25 @@ struct Finding {
 impl Alerts {
     /// Settings that were [checked](AlertSettings::check).
     pub fn new(settings: AlertSettings) -> Alerts {
-        Alerts { settings, remembered: Remembered::default() }
+        Alerts { settings, ..Alerts::default() }
     }
 
     /// Adds to `report`, of a model with these `columns`, what starts, goes on or ends with it; if it is made `again`, what it said before.
     /// Whether something came of it that is to be remembered.
     pub fn judge(&mut self, report: &mut Report, columns: u32, reference: Option<&Reference>, again: bool) -> bool {
-        let mut findings = Vec::new();
-        if let Some(drift) = report.drift.as_ref().filter(|_| self.settings.drift) {
-            findings.extend(of_drift(drift, self.settings.persistence));
-        }
-        if self.settings.canary {
-            findings.extend(of_canary(&report.canary, self.settings.persistence));
-        }
-        findings.extend(rule::findings(&self.settings, report, reference));
+        let mut findings = verdicts::findings(&self.settings, report);
+        findings.extend(rule::findings(&self.settings, report, reference, &mut self.said));
         let mut judging = self.remembered.take(report, columns);
         let of = Of { start_ns: report.start, end_ns: report.end, is_first: report.revision == 0, again };
         let mut changed = false;
-        for finding in findings {
-            let alert = take(&mut judging, finding, of, &mut changed);
+        let mut alerts: Vec<Alert> =
+            findings.into_iter().filter_map(|finding| take(&mut judging, finding, of, &mut changed)).collect();
+        self.part(report, &mut judging, of, &mut alerts, &mut changed);
+        for alert in alerts {
             if report.alerts.len() < MOST_ALERTS {
-                report.alerts.extend(alert);
+                report.alerts.push(alert);
             } else {
-                report.more_alerts += u64::from(alert.is_some());
+                report.more_alerts += 1;
             }
         }
         self.remembered.put(judging, report);
@@ -150,9 +164,9 @@ fn take(judging: &mut Judging, finding: Finding, of: Of, changed: &mut bool) -> 
         }
     };
     let Told { state, severity, start_ns: start } = told?;
-    let Subject { rule, name, .. } = subject;
     let end = (state == AlertState::Ended).then_some(of.end_ns);
-    Some(Alert { rule, metric, name, severity, state, start, end, periods: persistence, limit, evidence })
+    let Subject { rule, of, name, .. } = subject;
+    Some(Alert { rule, metric, of, name, severity, state, start, end, periods: persistence, limit, evidence })
 }
 
 fn add(
@@ -173,12 +187,12 @@ fn add(
 
 fn tell(report: &Report, alert: &Alert) {
     let (model, version) = (&report.model, &report.version);
-    let Alert { rule, metric, name, severity, limit, evidence, .. } = alert;
+    let Alert { rule, metric, of, name, severity, limit, evidence, .. } = alert;
     match alert.state {
         AlertState::Started => {
-            warn!(model, version, rule, metric, name, ?severity, value = ?evidence.value, limit, "alert")
+            warn!(model, version, rule, metric, of, name, ?severity, value = ?evidence.value, limit, "alert")
         }
-        AlertState::Ended => info!(model, version, rule, metric, name, "alert ended"),
+        AlertState::Ended => info!(model, version, rule, metric, of, name, "alert ended"),
         AlertState::Firing => {}
     }
 }
@@ -186,40 +200,6 @@ fn tell(report: &Report, alert: &Alert) {
 /// Changes with any of them.
 fn checksum(settings: &impl Serialize) -> u32 {
     crc32c::crc32c(&postcard::to_stdvec(settings).expect("plain data"))
-}
-
-/// The verdict of every column, and of their share.
-fn of_drift(drift: &Drift, persistence: [u64; 2]) -> impl Iterator<Item = Finding> + '_ {
-    let settings = checksum(&persistence);
-    let found = move |of: &str, name: &str, (measure, evidence): (&str, Measure), verdict| {
-        let subject = Subject { rule: "drift".into(), of: of.into(), name: name.into(), settings };
-        of_verdict(subject, format!("drift.{of}.{measure}"), evidence, verdict, persistence)
-    };
-    let columns = drift.columns.iter().filter_map(move |column| {
-        let verdict = column.verdict?;
-        Some(found(column.of.name(), &column.name, column.worst(), verdict))
-    });
-    let share = drift.drifted_share;
-    columns.chain(share.verdict.map(|verdict| found("features", "", ("drifted_share", share), verdict)))
-}
-
-/// The verdict on each other version.
-fn of_canary(canary: &[Canary], persistence: [u64; 2]) -> impl Iterator<Item = Finding> + '_ {
-    let settings = checksum(&persistence);
-    canary.iter().filter_map(move |other| {
-        let subject = Subject { rule: "canary".into(), of: "version".into(), name: other.version.clone(), settings };
-        let (measure, evidence) = other.worst();
-        Some(of_verdict(subject, format!("canary.{measure}"), evidence, other.verdict?, persistence))
-    })
-}
-
-fn of_verdict(subject: Subject, metric: String, evidence: Measure, verdict: Verdict, persistence: [u64; 2]) -> Finding {
-    let severity = match verdict {
-        Verdict::Ok => None,
-        Verdict::Warn => Some(Severity::Warning),
-        Verdict::Alert => Some(Severity::Critical),
-    };
-    Finding { subject, limit: "by the levels of drift".into(), metric, persistence, severity, evidence }
 }
 
 #[cfg(test)]

@@ -65,6 +65,13 @@ impl Judging {
     pub fn put(&mut self, subject: Subject, history: History, m: u64) {
         self.model.histories.put(subject, history, m);
     }
+
+    /// Those with which it is remembered to have been compared.
+    pub fn versions(&self) -> Vec<String> {
+        let pairs =
+            self.model.histories.iter().filter(|(subject, _)| subject.rule == "canary" && subject.of == "version");
+        pairs.map(|(subject, _)| subject.name.clone()).collect()
+    }
 }
 
 impl Remembered {
@@ -74,6 +81,12 @@ impl Remembered {
         let model = self.models.remove(&key).unwrap_or_default();
         let others: u64 = self.models.values().map(|model| model.histories.bytes()).sum();
         Judging { key, model, most: MOST_MEMORY.saturating_sub(others).max(SHARE), refused: 0 }
+    }
+
+    /// Every version of a model but the one that is being judged.
+    pub fn models_of(&mut self, model: &str) -> impl Iterator<Item = (&Key, &mut Model)> {
+        let first = Key { model: model.to_owned(), version: String::new(), columns: 0 };
+        self.models.range_mut(first..).take_while(move |(key, _)| key.model == model)
     }
 
     /// A model that was judged by a report. If there was no room for some of its histories, there will be some for the next report: what

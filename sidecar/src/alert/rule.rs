@@ -1,11 +1,12 @@
 //! An operator's rule on a number of the report.
 
 use super::{AlertSettings, Finding, Subject, check_persistence, checksum};
-use crate::reference::Reference;
+use crate::reference::{Band, Reference};
 use crate::report::{Measure, Report, Severity};
 use crate::wildcard::matches;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::HashSet;
 use thiserror::Error;
 use tracing::warn;
 
@@ -21,6 +22,8 @@ pub struct Rule {
     pub model: Option<String>,
     /// For these versions only.
     pub version: Option<String>,
+    /// Of what `*` stands for only those of this kind: `of` of a column.
+    pub of: Option<String>,
     /// Of what `*` stands for only those: a feature, a class, a column.
     pub feature: Option<String>,
     /// Holds above.
@@ -53,14 +56,16 @@ pub enum RuleError {
     Limit { metric: String },
     #[error("the rule on {metric:?} has a limit that is not finite")]
     NotFinite { metric: String },
+    #[error("the rule on {metric:?} has outside_sigma = {sigmas}, want a number of deviations above 0, such as 3")]
+    Sigmas { metric: String, sigmas: f64 },
     #[error("rules {first} and {second} are both {title:?} on {metric:?} with the same settings: remove one of them")]
     Twice { title: String, metric: String, first: usize, second: usize },
     #[error("the rule on {metric:?}: a report has no such field; it begins with one of {known}")]
     Metric { metric: String, known: String },
 }
 
-/// What tells the entries of a list apart: of columns, segments and versions.
-const NAMES: [&str; 3] = ["name", "segment", "version"];
+/// What tells the entries of a list apart: of columns, segments, versions and kinds of invalid rows, and of a categorical feature's values.
+const NAMES: [&str; 5] = ["name", "segment", "version", "kind", "value"];
 
 /// Where a metric may begin.
 pub(super) const ROOTS: [&str; 15] = [
@@ -91,10 +96,14 @@ impl Rule {
         if !limits.iter().all(|limit| limit.is_finite()) {
             return Err(RuleError::NotFinite { metric });
         }
+        if let Some(sigmas) = self.outside_sigma.filter(|sigmas| *sigmas <= 0.0) {
+            return Err(RuleError::Sigmas { metric, sigmas });
+        }
         if !ROOTS.contains(&self.root()) {
             return Err(RuleError::Metric { metric, known: ROOTS.join(", ") });
         }
-        self.persistence.map_or(Ok(()), |persistence| check_persistence(self.title(), persistence))
+        let what = format!("persistence of the rule {:?}", self.title());
+        self.persistence.map_or(Ok(()), |persistence| check_persistence(&what, persistence))
     }
 
     pub(super) fn is_there_twice(&self, [first, second]: [usize; 2]) -> RuleError {
@@ -119,15 +128,37 @@ impl Rule {
         chosen(&self.model, &report.model) && chosen(&self.version, &report.version) && report.rows >= self.min_rows
     }
 
+    fn band<'a>(&self, name: &str, reference: &'a Reference) -> Option<&'a Band> {
+        reference.band(&self.metric.replacen('*', name, 1))
+    }
+
+    /// The last step of its metric.
+    fn field(&self) -> &str {
+        self.metric.rsplit('.').next().unwrap_or_default()
+    }
+
+    fn chooses(&self, entry: &Entry) -> bool {
+        let named =
+            |pattern: &String| matches(pattern, &entry.name) || entry.steps.iter().any(|step| matches(pattern, step));
+        self.of.as_ref().is_none_or(|pattern| matches(pattern, &entry.of)) && self.feature.as_ref().is_none_or(named)
+    }
+
     /// Whether it holds, its limit, and the deviations it is away from the reference's. `None` where there is no band for it.
-    fn judge(&self, name: &str, value: f64, reference: Option<&Reference>) -> Option<(bool, String, Option<f64>)> {
+    fn judge(
+        &self,
+        name: &str,
+        value: f64,
+        rows: u64,
+        reference: Option<&Reference>,
+    ) -> Option<(bool, String, Option<f64>)> {
         match (self.above, self.below, self.outside_sigma) {
             (Some(above), ..) => Some((value > above, format!("above {above}"), None)),
             (_, Some(below), _) => Some((value < below, format!("below {below}"), None)),
             (_, _, Some(sigmas)) => {
-                let band = reference?.band(&self.metric.replacen('*', name, 1))?;
-                let z = (value - band.mean) / band.std;
-                let limit = format!("outside {} ± {sigmas} × {}", band.mean, band.std);
+                let band = self.band(name, reference?)?;
+                let deviation = reference?.deviation(band, rows);
+                let z = (value - band.mean) / deviation;
+                let limit = format!("outside {} ± {sigmas} × {deviation}", band.mean);
                 (!z.is_nan()).then_some((z.abs() > sigmas, limit, Some(z).filter(|z| z.is_finite())))
             }
             (None, None, None) => None,
@@ -138,8 +169,20 @@ impl Rule {
 /// Where a metric begins that labels which come later can change.
 const REVISED: [&str; 5] = ["labels", "scores", "errors", "estimated", "segments"];
 
+/// Which rules cannot be judged by which reference, as far as it was said.
+pub(super) type Said = HashSet<(u32, String)>;
+const MOST_SAID: usize = 1024;
+
 /// What the operator's rules say of a report.
-pub(super) fn findings(settings: &AlertSettings, report: &Report, reference: Option<&Reference>) -> Vec<Finding> {
+pub(super) fn findings(
+    settings: &AlertSettings,
+    report: &Report,
+    reference: Option<&Reference>,
+    said: &mut Said,
+) -> Vec<Finding> {
+    if said.len() > MOST_SAID {
+        said.clear();
+    }
     let can_change = |rule: &Rule| report.revision == 0 || REVISED.contains(&rule.root());
     let rules: Vec<&Rule> = settings.rule.iter().filter(|rule| can_change(rule) && rule.is_for(report)).collect();
     if rules.is_empty() {
@@ -149,19 +192,32 @@ pub(super) fn findings(settings: &AlertSettings, report: &Report, reference: Opt
     let mut findings = Vec::new();
     for rule in rules {
         let mut found = Vec::new();
-        collect(&report_value, &rule.metric, "", &mut found);
+        collect(&report_value, &rule.metric, &Entry::default(), &Value::Null, &mut found);
         if found.is_empty() {
             warn!(model = report.model, metric = rule.metric, "its reports have no such number: look at one of them");
         }
         let persistence = rule.persistence.unwrap_or(settings.persistence);
         let settings = rule.checksum(persistence);
-        let chosen = |name: &str| rule.feature.as_ref().is_none_or(|pattern| matches(pattern, name));
-        for (name, value) in found.into_iter().filter(|(name, _)| chosen(name)) {
+        found.retain(|number| rule.chooses(&number.entry));
+        if let Some(reference) = reference.filter(|_| rule.outside_sigma.is_some()) {
+            let has_band = found.iter().any(|number| rule.band(&number.entry.name, reference).is_some());
+            if !found.is_empty() && !has_band && said.insert((settings, reference.id())) {
+                let (model, reference) = (&report.model, reference.id());
+                warn!(
+                    model,
+                    reference,
+                    metric = rule.metric,
+                    "the reference has no band of it: outside_sigma is never judged; take a metric that has one, or above or below"
+                );
+            }
+        }
+        for Number { entry, value, parent } in found {
+            let rows = rows_behind(rule.field(), parent, report);
             if let Some(value) = value
-                && let Some((holds, limit, z)) = rule.judge(&name, value, reference)
+                && let Some((holds, limit, z)) = rule.judge(&entry.name, value, rows, reference)
             {
                 findings.push(Finding {
-                    subject: Subject { rule: rule.title().to_owned(), of: rule.metric.clone(), name, settings },
+                    subject: Subject { rule: rule.title().to_owned(), of: entry.of, name: entry.name, settings },
                     metric: rule.metric.clone(),
                     persistence,
                     severity: holds.then_some(rule.severity),
@@ -174,31 +230,139 @@ pub(super) fn findings(settings: &AlertSettings, report: &Report, reference: Opt
     findings
 }
 
-/// Names and values of what lies at `path`. A null anywhere on the way is an undefined value; what is not there is not found.
-fn collect(at: &Value, path: &str, name: &str, found: &mut Vec<(String, Option<f64>)>) {
+/// Which entry of a report's lists: no other has the same kind and name.
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    of: String,
+    /// Of an entry in an entry: both names, with a slash between.
+    name: String,
+    /// Each of them.
+    steps: Vec<String>,
+}
+
+impl Entry {
+    /// Of the list that lies at this entry.
+    fn within(&self, position: usize, item: &Value, taken: &mut HashSet<(String, String)>) -> Entry {
+        let text = |field: &str| item.get(field).and_then(Value::as_str);
+        let of = text("of").unwrap_or(&self.of).to_owned();
+        let named = NAMES.iter().find_map(|field| match item.get(field)? {
+            Value::String(name) => Some(name.clone()),
+            Value::Number(value) => Some(value.to_string()),
+            _ => None,
+        });
+        let mut step = named.unwrap_or_else(|| position.to_string());
+        // A producer may call two of its columns the same.
+        if !taken.insert((of.clone(), step.clone())) {
+            step = format!("{step} [{position}]");
+        }
+        let name = if self.steps.is_empty() { step.clone() } else { format!("{}/{step}", self.name) };
+        Entry { of, name, steps: [self.steps.as_slice(), &[step]].concat() }
+    }
+}
+
+/// A number of a report; without a value where it is undefined.
+struct Number<'a> {
+    entry: Entry,
+    value: Option<f64>,
+    /// The object that it is a field of.
+    parent: &'a Value,
+}
+
+/// How many rows a number is taken over that a reference may have a band of; 0 where that is not known.
+fn rows_behind(field: &str, parent: &Value, report: &Report) -> u64 {
+    let count = |field: &str| parent.get(field).and_then(Value::as_u64).unwrap_or(0);
+    let predicted = || report.predictions.as_ref().map_or(0, |predictions| predictions.confidence.n);
+    match field {
+        "mean" => count("n"),
+        "missing_share" => count("n").saturating_add(count("missing")).saturating_add(count("inf")),
+        "frequency" | "low_confidence_share" => predicted(),
+        "accuracy" => count("single_rows"),
+        _ => 0,
+    }
+}
+
+/// Entries and values of what lies at `path`. A null anywhere on the way is an undefined value; what is not there is not found.
+fn collect<'a>(at: &'a Value, path: &str, entry: &Entry, parent: &'a Value, found: &mut Vec<Number<'a>>) {
+    let number = |value| Number { entry: entry.clone(), value, parent };
     if path.is_empty() {
         if at.is_number() || at.is_null() {
-            found.push((name.to_owned(), at.as_f64()));
+            found.push(number(at.as_f64()));
         }
         return;
     }
     let (step, rest) = path.split_once('.').unwrap_or((path, ""));
     match at {
-        Value::Null => found.push((name.to_owned(), None)),
+        Value::Null => found.push(number(None)),
         Value::Object(fields) if step != "*" => {
             if let Some(field) = fields.get(step) {
-                collect(field, rest, name, found);
+                collect(field, rest, entry, at, found);
             }
         }
-        Value::Array(entries) if step == "*" => {
-            for entry in entries {
-                let name = NAMES.iter().find_map(|field| entry.get(field)?.as_str()).unwrap_or(name);
-                collect(entry, rest, name, found);
+        Value::Array(items) if step == "*" => {
+            let mut taken = HashSet::new();
+            for (position, item) in items.iter().enumerate() {
+                collect(item, rest, &entry.within(position, item, &mut taken), at, found);
             }
-            if entries.is_empty() {
-                found.push((name.to_owned(), None));
+            if items.is_empty() {
+                found.push(number(None));
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn found(at: &Value, path: &str) -> Vec<(String, String, Option<f64>)> {
+        let mut found = Vec::new();
+        collect(at, path, &Entry::default(), &Value::Null, &mut found);
+        found.into_iter().map(|Number { entry: Entry { of, name, .. }, value, .. }| (of, name, value)).collect()
+    }
+
+    fn entries(of: &[(&str, &str, f64)]) -> Vec<(String, String, Option<f64>)> {
+        of.iter().map(|(of, name, value)| (of.to_string(), name.to_string(), Some(*value))).collect()
+    }
+
+    #[test]
+    fn entries_of_a_list_are_told_apart_by_kind_and_name_or_by_position() {
+        let columns = json!([{"of": "margin", "name": "", "n": 1}, {"of": "entropy", "name": "", "n": 2},
+            {"of": "feature", "name": "a", "n": 3}, {"of": "probability", "name": "a", "n": 4},
+            {"of": "feature", "name": "a", "n": 5}]);
+        let want = [
+            ("margin", "", 1.0),
+            ("entropy", "", 2.0),
+            ("feature", "a", 3.0),
+            ("probability", "a", 4.0),
+            ("feature", "a [4]", 5.0),
+        ];
+        assert_eq!(found(&columns, "*.n"), entries(&want));
+        assert_eq!(found(&json!([{"n": 1}, {"n": 2}]), "*.n"), entries(&[("", "0", 1.0), ("", "1", 2.0)]));
+        assert_eq!(
+            found(&json!([[1, 2], [3]]), "*.*"),
+            entries(&[("", "0/0", 1.0), ("", "0/1", 2.0), ("", "1/0", 3.0)])
+        );
+        let values = json!([{"name": "plan", "values": [{"value": 7.0, "count": 1}, {"value": 3.0, "count": 2}]}]);
+        assert_eq!(found(&values, "*.values.*.count"), entries(&[("", "plan/7.0", 1.0), ("", "plan/3.0", 2.0)]));
+    }
+
+    #[test]
+    fn a_rule_chooses_by_kind_and_by_any_name_on_the_way() {
+        let rule = |line: &str| toml::from_str::<Rule>(&format!("metric = 'rows'\nabove = 1\n{line}")).unwrap();
+        let entry = Entry { of: "feature".into(), name: "plan/7.0".into(), steps: vec!["plan".into(), "7.0".into()] };
+        for (line, want) in [
+            ("", true),
+            ("of = 'feature'", true),
+            ("of = 'probability'", false),
+            ("feature = 'plan'", true),
+            ("feature = 'plan/7*'", true),
+            ("feature = 'age'", false),
+            ("feature = ''", false),
+        ] {
+            assert_eq!(rule(line).chooses(&entry), want, "{line}");
+        }
+        assert!(rule("feature = ''\nof = 'margin'").chooses(&Entry { of: "margin".into(), ..Entry::default() }));
     }
 }

@@ -30,17 +30,18 @@ struct Entry<T, H> {
 
 impl AlertSettings {
     /// Over how many periods the history of a subject goes; `None` if what it follows from has changed or is gone.
-    fn periods_of(&self, subject: &Subject) -> Option<u64> {
+    fn periods_of(&self, model: &str, version: &str, subject: &Subject) -> Option<u64> {
         let persistence_of = |own: &Rule| own.persistence.unwrap_or(self.persistence);
-        let is_own = |own: &&Rule| {
-            own.title() == subject.rule
-                && own.metric == subject.of
-                && own.checksum(persistence_of(own)) == subject.settings
-        };
+        let is_own = |own: &&Rule| own.title() == subject.rule && own.checksum(persistence_of(own)) == subject.settings;
         let own = self.rule.iter().find(is_own).map(persistence_of);
-        let built_in = (subject.rule == "drift" && self.drift) || (subject.rule == "canary" && self.canary);
-        let built_in = (built_in && checksum(&self.persistence) == subject.settings).then_some(self.persistence);
-        own.or(built_in).map(|[_, m]| m)
+        let is_built_in = match subject.rule.as_str() {
+            "drift" => self.drift,
+            "quality" => self.quality,
+            "canary" => self.canary,
+            _ => false,
+        };
+        let persistence = self.of_model(model, version).of(&subject.of, &subject.name).filter(|_| is_built_in);
+        own.or(persistence.filter(|persistence| checksum(persistence) == subject.settings)).map(|[_, m]| m)
     }
 }
 
@@ -86,7 +87,7 @@ impl Alerts {
                 let entry = reader.next::<Entry<String, History>>()?;
                 let Entry { subject: (rule, of, name), settings, mut history } = entry;
                 let subject = Subject { rule, of, name, settings };
-                let Some(periods) = alerts.settings.periods_of(&subject) else { continue };
+                let Some(periods) = alerts.settings.periods_of(&model, &version, &subject) else { continue };
                 if !history.fits(periods) {
                     return None;
                 }
@@ -317,7 +318,7 @@ mod tests {
     fn where_there_is_no_room_for_all_every_model_has_its_share_and_active_alerts_come_first() {
         let mut alerts = Alerts::new(settings(RULE).unwrap());
         let settings = alerts.settings.rule[0].checksum([2, 3]);
-        let subject = |name: String| Subject { rule: "weak".into(), of: "labels.accuracy".into(), name, settings };
+        let subject = |name: String| Subject { rule: "weak".into(), of: String::new(), name, settings };
         let key = |model: &str| Key { model: model.into(), version: String::new(), columns: 0 };
         for (model, subjects) in [("small", 2), ("large", 9_000), ("larger", 20_000)] {
             let known = alerts.remembered.models.entry(key(model)).or_default();

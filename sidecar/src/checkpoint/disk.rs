@@ -202,7 +202,7 @@ impl Store {
     /// The file of what is to be known of alerts, and what a sidecar before this one has put there. `most` bounds it in bytes.
     pub fn alerts(&mut self, most: u64) -> (WholeFile, Option<Vec<u8>>) {
         let (path, work) = (self.dir.join("alerts"), self.work.clone());
-        let file = WholeFile { path, magic: b"MLWALRT2", most, work };
+        let file = WholeFile { path, magic: b"MLWALRT3", most, work };
         let held = self.held_by(&file);
         (file, held)
     }

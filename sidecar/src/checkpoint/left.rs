@@ -117,7 +117,7 @@ impl Store {
             most,
             work: self.work.clone(),
         };
-        [file("head", b"MLWLEFT1", MOST_HEAD), file("rows", b"MLWROWS1", most)]
+        [file("head", b"MLWLEFT1", MOST_HEAD), file("rows", b"MLWROWS2", most)]
     }
 }
 

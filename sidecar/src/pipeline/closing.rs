@@ -14,6 +14,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 use tracing::warn;
 
 /// What waits for the closing thread, and can no longer be overtaken.
@@ -36,6 +37,10 @@ pub struct Closed {
     pub receipt: Option<Receipt>,
     /// A dead sidecar may have made its report, and not delivered it.
     pub again: bool,
+    /// It is over since then.
+    pub since: Instant,
+    /// There are other versions of the model.
+    pub has_versions: bool,
 }
 
 /// Ends when nobody can send any more. Its result is how many reports the sinks lost.
@@ -61,21 +66,21 @@ fn close_all(
     for to_close in to_close {
         match to_close {
             ToClose::Period(closed) => {
-                let Closed { period, profile, reference, receipt, again, .. } = *closed;
+                let Closed { period, profile, reference, receipt, again, has_versions, .. } = *closed;
                 if let Some(receipt) = &receipt {
                     receipt.wait_until_committed();
                 }
                 let sample = OrderedSample::of(&profile, reference.as_deref());
                 let report = Report::of_ordered(period, &sample, wire::DROP_REASON_NAMES);
                 let mut report = report.against(&sample, drift);
-                versions.compare(&mut report, period, &sample, drift);
+                versions.compare(&mut report, period, &sample, drift, has_versions);
                 judge.judge(&mut report, profile.spec.columns_id(), reference.as_deref(), again);
                 sinks.send(report, receipt);
                 lateness.add(period.end_ns, super::now_ns());
             }
             ToClose::Revision(revision) => {
                 let Revision { period, remainder, columns, reference, number } = *revision;
-                let mut report = Report::revised(period, &remainder, number, wire::DROP_REASON_NAMES);
+                let mut report = Report::revised(period, &remainder, number, wire::DROP_REASON_NAMES).judged(drift);
                 judge.judge(&mut report, columns, reference.as_deref(), false);
                 sinks.send(report, None::<Receipt>);
             }

@@ -20,6 +20,10 @@ pub struct Model {
     pub periods: Periods<Profile>,
     /// The settings have changed since a dead sidecar made it: another model takes its rings.
     pub superseded: bool,
+    /// Its other versions have waited for its reports in vain, and do not until then.
+    pub not_waited_for_until: Option<Instant>,
+    /// [`Spec::columns_id`].
+    pub columns: u32,
     /// Of one value of a sample.
     pub value_bytes: u64,
     /// What the names take.
@@ -78,7 +82,16 @@ impl Closing {
         let receipt = self.checkpoint.close(out.store, period, &mut profile);
         self.uncommitted |= receipt.is_some();
         self.waiting += 1;
-        out.closed.push(Closed { model: self.model, period, profile, reference, receipt, again: false });
+        out.closed.push(Closed {
+            model: self.model,
+            period,
+            profile,
+            reference,
+            receipt,
+            again: false,
+            since: Instant::now(),
+            has_versions: false,
+        });
     }
 }
 
@@ -97,6 +110,7 @@ impl Model {
             seed: spec.seed(),
             spec_bytes: spec.bytes(),
             report_bytes: Report::bytes_at_most(&spec),
+            columns: spec.columns_id(),
             size: spec.size(),
             waiting_bytes,
             spec: Arc::new(spec),
@@ -104,6 +118,7 @@ impl Model {
             reservoir_rows,
             periods: Periods::new(period, started_ns, now_ns),
             superseded: false,
+            not_waited_for_until: None,
             value_bytes: 4,
             changed: false,
             closing: Closing {
@@ -141,7 +156,8 @@ impl Model {
             revived.closing.waiting += 1;
             let reference = revived.closing.reference_of(&profile);
             let receipt = Some(receipt);
-            out.closed.push(Closed { model: id, period, profile, reference, receipt, again: true });
+            let (since, again, has_versions) = (Instant::now(), true, false);
+            out.closed.push(Closed { model: id, period, profile, reference, receipt, again, since, has_versions });
         }
         open.iter_mut().for_each(|(_, profile)| profile.revive_against(frozen));
         revived.periods.revive(open, model.closed_before_ns);

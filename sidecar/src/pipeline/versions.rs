@@ -95,3 +95,129 @@ impl Tail {
         this.is_some_and(|this| self.models.values().any(|other| is_another(this, other)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Outlet, Settings, ToClose, closing};
+    use super::*;
+    use crate::checkpoint::Store;
+    use crate::profile::{Rows, Spec};
+    use crate::stats::Columns;
+    use crossbeam::channel::bounded;
+    use ndarray::ArrayView2;
+
+    const SECOND: u64 = 1_000_000_000;
+    const NOW: u64 = 1_700_000_000 * SECOND;
+
+    /// Models of these names and versions, by number, all of whose rings are open.
+    fn tail(dir: &std::path::Path, models: &[(&str, &str)]) -> Tail {
+        let (store, _) = Store::open(dir).unwrap();
+        let mut tail = Tail::new(Settings::of_test(dir), bounded(closing::QUEUE).0, store, 0);
+        tail.all_attached = true;
+        for (id, (model, version)) in (0..).zip(models) {
+            let classes = ["no", "yes"].map(String::from).to_vec();
+            let spec = Spec { model: (*model).into(), version: (*version).into(), classes, ..Spec::default() };
+            let checkpoint = tail.store.new_checkpoint();
+            tail.models.insert(id, Model::new(id, spec, Duration::from_secs(1), 1, 0, [0, NOW], checkpoint));
+        }
+        tail
+    }
+
+    /// A row of a model in the n-th period, which pushes out those long before.
+    fn feed(tail: &mut Tail, model: u64, period: u64) {
+        let probabilities = Some(Columns::F64(ArrayView2::from_shape((1, 2), &[0.25, 0.75]).unwrap()));
+        let rows = Rows { count: 1, probabilities, ..Rows::default() };
+        let mut out = Outlet { closed: &mut tail.closed, store: &tail.store };
+        tail.models.get_mut(&model).unwrap().feed("i", NOW + period * SECOND, &rows, NOW + 100 * SECOND, &mut out);
+    }
+
+    fn close_all(tail: &mut Tail, model: u64) {
+        tail.models.get_mut(&model).unwrap().close_all(&mut Outlet { closed: &mut tail.closed, store: &tail.store });
+    }
+
+    /// Version and period of the reports that are made next.
+    fn next(tail: &mut Tail) -> Vec<(String, u64)> {
+        let now = Instant::now();
+        tail.models.values_mut().for_each(|model| model.commit(Vec::new(), &tail.store, now));
+        tail.give_up_waiting();
+        let next = std::iter::from_fn(|| {
+            let Some(ToClose::Period(closed)) = tail.next_for_closing() else { return None };
+            let model = tail.models.get_mut(&closed.model).unwrap();
+            model.handed_over(1);
+            Some((model.spec.version.clone(), (closed.period.start_ns - NOW) / SECOND))
+        });
+        next.collect()
+    }
+
+    fn told(of: &[(&str, u64)]) -> Vec<(String, u64)> {
+        of.iter().map(|(version, period)| ((*version).to_owned(), *period)).collect()
+    }
+
+    #[test]
+    fn versions_report_period_by_period_in_the_order_of_their_bytes_whichever_closes_first() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut tail = tail(dir.path(), &[("m", "2"), ("m", "10"), ("m", "3")]);
+            for model in order {
+                feed(&mut tail, model, 0);
+                feed(&mut tail, model, 1);
+            }
+            let mut all = Vec::new();
+            for model in order {
+                close_all(&mut tail, model);
+                all.extend(next(&mut tail));
+            }
+            assert_eq!(all, told(&[("10", 0), ("2", 0), ("3", 0), ("10", 1), ("2", 1), ("3", 1)]), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn another_model_or_a_version_that_has_nothing_to_say_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path(), &[("m", "2"), ("m", "1"), ("another", "1")]);
+        feed(&mut tail, 2, 0);
+        feed(&mut tail, 0, 0);
+        close_all(&mut tail, 0);
+        assert_eq!(next(&mut tail), told(&[("2", 0)]));
+    }
+
+    #[test]
+    fn a_version_that_keeps_others_waiting_does_so_for_a_while_and_then_not_again_soon() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path(), &[("m", "2"), ("m", "1")]);
+        feed(&mut tail, 1, 0);
+        feed(&mut tail, 0, 0);
+        feed(&mut tail, 0, 1);
+        close_all(&mut tail, 0);
+        assert_eq!(next(&mut tail), told(&[]));
+        tail.closed.iter_mut().for_each(|closed| closed.since -= MOST_HELD);
+        assert_eq!(next(&mut tail), told(&[("2", 0), ("2", 1)]));
+        feed(&mut tail, 0, 2);
+        close_all(&mut tail, 0);
+        assert_eq!(next(&mut tail), told(&[("2", 2)]), "it is still behind");
+        tail.models.get_mut(&1).unwrap().not_waited_for_until = Some(Instant::now());
+        feed(&mut tail, 0, 3);
+        close_all(&mut tail, 0);
+        assert_eq!(next(&mut tail), told(&[]));
+        close_all(&mut tail, 1);
+        assert_eq!(next(&mut tail), told(&[("1", 0), ("2", 3)]));
+    }
+
+    #[test]
+    fn nothing_is_reported_before_every_ring_that_was_there_is_open_and_everything_when_it_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path(), &[("m", "2"), ("m", "1")]);
+        (tail.all_attached, tail.stopping) = (false, false);
+        feed(&mut tail, 0, 0);
+        feed(&mut tail, 1, 1);
+        close_all(&mut tail, 0);
+        assert_eq!(next(&mut tail), told(&[]));
+        tail.all_attached = true;
+        assert_eq!(next(&mut tail), told(&[("2", 0)]));
+        feed(&mut tail, 0, 1);
+        close_all(&mut tail, 0);
+        assert_eq!(next(&mut tail), told(&[]));
+        tail.stopping = true;
+        assert_eq!(next(&mut tail), told(&[("2", 1)]), "what is open then is none that closes");
+    }
+}

@@ -19,6 +19,8 @@ pub struct Quality {
     pub reliability: Reliability,
     /// The same rows: how many were expected to be right, by the calibrated probability.
     pub expected_correct: f64,
+    /// The same rows: by how much that many may well differ, as a variance, if the probability is right.
+    pub expected_variance: f64,
     /// The same rows: the sum of their largest probabilities.
     pub confidence: f64,
     /// The same rows: how many were as sure as those that were right in the reference.
@@ -60,6 +62,7 @@ impl Quality {
             scoring: Scoring::new(classes),
             reliability: Reliability::default(),
             expected_correct: 0.0,
+            expected_variance: 0.0,
             confidence: 0.0,
             sure: 0,
             errors: vec![Errors::default(); outputs],
@@ -148,7 +151,9 @@ impl Quality {
         let probability = self.in_hand.probabilities[predicted];
         self.scoring.add_single(&self.in_hand.probabilities, actual, epsilon);
         self.reliability.add(probability, predicted == actual);
-        self.expected_correct += reading.chance(predicted, probability);
+        let chance = reading.chance(predicted, probability);
+        self.expected_correct += chance;
+        self.expected_variance += chance * (1.0 - chance);
         // Not that of the predicted class, where the threshold is not a half.
         let confidence = self.in_hand.probabilities.iter().copied().fold(0.0, f64::max);
         self.confidence += confidence;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Alert {
     pub rule: String,
     pub metric: String,
+    pub of: String,
     pub name: String,
     pub severity: Severity,
     pub state: AlertState,
@@ -44,7 +45,7 @@ pub enum AlertState {
 impl Alert {
     /// An upper bound of its memory.
     pub(super) fn bytes(&self) -> u64 {
-        let texts = [&self.rule, &self.metric, &self.name, &self.limit];
+        let texts = [&self.rule, &self.metric, &self.of, &self.name, &self.limit];
         size_of::<Alert>() as u64 + texts.iter().map(|text| text.capacity() as u64).sum::<u64>()
     }
 }

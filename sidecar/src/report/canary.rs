@@ -5,13 +5,16 @@ use super::ordered::has_classes;
 use super::{OrderedSample, Report};
 use crate::period::Period;
 use crate::profile::{Answered, SampledAnswers, Spec};
-use crate::stats::{Difference, Proportion, Steps, benjamini_hochberg, kolmogorov_p};
+use crate::stats::{Difference, Proportion, SharesApart, Steps, benjamini_hochberg, kolmogorov_p};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Periods of other versions that are remembered: reports of one period come within a moment of each other.
+/// Periods of other versions that are remembered: reports of one period come within a moment of each other. A ring that is found late, with
+/// a backlog, has some more to be compared with.
 const MOST_REMEMBERED: usize = 64;
+/// The last period of each version of models that have several is remembered beyond that: many models may close at once.
+const MOST_NEEDED: usize = 256;
 /// Models with more classes are not compared: what is remembered of each must stay small.
 const MOST_CLASSES: usize = 1024;
 /// Other versions in one report.
@@ -35,7 +38,8 @@ impl Canary {
     /// The measure with the worst verdict, and its name; of several the first.
     pub fn worst(&self) -> (&'static str, Measure) {
         let accuracy = &self.accuracy_difference;
-        let accuracy = Measure { value: accuracy.value, verdict: accuracy.verdict, ..Measure::default() };
+        let accuracy =
+            Measure { value: accuracy.value, z: accuracy.z, verdict: accuracy.verdict, ..Measure::default() };
         let measures = [
             ("accuracy_difference", accuracy),
             ("class_mix", self.class_mix),
@@ -60,6 +64,8 @@ pub struct Interval {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_other: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub z: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
@@ -81,6 +87,7 @@ struct Digest {
     /// Single-label rows predicted right, and how many such rows there are.
     right: (u64, u64),
     answered: Answered,
+    has_versions: bool,
 }
 
 #[derive(Debug)]
@@ -97,13 +104,15 @@ impl Sampled {
 }
 
 impl Versions {
-    /// Adds to `report` how its version compares with the others whose report of the same period came before.
+    /// Adds to `report` how its version compares with those that come before it in the order of their bytes and whose report of the same
+    /// period came before: of each pair the same side reports.
     pub fn compare(
         &mut self,
         report: &mut Report,
         period: Period,
         sample: &OrderedSample<'_>,
         settings: &DriftSettings,
+        has_versions: bool,
     ) {
         let profile = sample.profile;
         let spec = &profile.spec;
@@ -121,18 +130,35 @@ impl Versions {
             answers: answers.map(|values| Sampled::of(values)),
             right: (outcomes.correct(), outcomes.single_rows()),
             answered: profile.answered.clone(),
+            has_versions,
         };
-        let others = self.0.iter().filter(|other| other.is_another_version_of(&this));
-        report.canary = others.take(MOST_COMPARED).map(|other| this.against(other, answers, settings)).collect();
+        let settings = settings.of_model(&spec.model, &spec.version);
+        let others = self.0.iter().filter(|other| other.comes_before(&this));
+        let compared = |other: &Digest| this.against(other, answers, settings.of("version", &other.spec.version));
+        report.canary = others.take(MOST_COMPARED).map(compared).collect();
         self.0.push_front(this);
-        self.0.truncate(MOST_REMEMBERED);
+        while self.0.len() > MOST_REMEMBERED {
+            match (0..self.0.len()).rev().find(|at| !self.is_needed(*at)) {
+                Some(at) => drop(self.0.remove(at)),
+                None => break,
+            }
+        }
+        self.0.truncate(MOST_NEEDED);
+    }
+
+    /// Whether another version's report may still come that is to be compared with it: it is the last of its own.
+    fn is_needed(&self, at: usize) -> bool {
+        let this = &self.0[at];
+        let newer = self.0.iter().take(at);
+        let is_same = |other: &Digest| other.spec.model == this.spec.model && other.spec.version == this.spec.version;
+        this.has_versions && !newer.into_iter().any(is_same)
     }
 }
 
 impl Digest {
-    fn is_another_version_of(&self, this: &Digest) -> bool {
+    fn comes_before(&self, this: &Digest) -> bool {
         self.spec.model == this.spec.model
-            && self.spec.version != this.spec.version
+            && self.spec.version < this.spec.version
             && (self.period.start_ns, self.period.end_ns) == (this.period.start_ns, this.period.end_ns)
     }
 
@@ -183,10 +209,12 @@ impl Digest {
     fn accuracy_against(&self, other: &Digest) -> Interval {
         let share = |(right, all): (u64, u64)| Proportion::of(right, all);
         let (n, n_other) = (self.right.1, Some(other.right.1));
+        let apart = SharesApart::of(self.right.0, self.right.1, other.right.0, other.right.1);
         match (share(self.right), share(other.right)) {
             (Some(this), Some(other)) => {
                 let Difference { value, low, high } = Difference::of(this, other);
-                Interval { value: Some(value), low: Some(low), high: Some(high), n, n_other, ..Interval::default() }
+                let z = apart.and_then(|apart| apart.z);
+                Interval { value: Some(value), low: Some(low), high: Some(high), n, n_other, z, ..Interval::default() }
             }
             _ => Interval { n, n_other, reason: Some("no_labels"), ..Interval::default() },
         }
@@ -219,9 +247,8 @@ fn counted(counts: &[u64]) -> u64 {
 impl Interval {
     /// Drift in the accuracy: large enough by its level, and not by chance.
     fn judge(&mut self, settings: &DriftSettings) {
-        let by_chance = self.low.zip(self.high).is_none_or(|(low, high)| (low..=high).contains(&0.0));
-        let mut measure = Measure { value: self.value, ..Measure::default() };
-        measure.judge(&settings.accuracy, |_| !by_chance);
+        let mut measure = Measure { value: self.value, z: self.z, ..Measure::default() };
+        measure.judge(&settings.accuracy, |measure| measure.z.is_some_and(|z| z.abs() >= settings.z));
         self.verdict = measure.verdict;
     }
 }
@@ -290,7 +317,7 @@ mod tests {
         let mut last = Vec::new();
         for profile in profiles {
             let mut report = Report::of(PERIOD, profile, [""; 5]);
-            versions.compare(&mut report, PERIOD, &OrderedSample::of(profile, None), &DriftSettings::default());
+            versions.compare(&mut report, PERIOD, &OrderedSample::of(profile, None), &DriftSettings::default(), true);
             last = report.canary;
         }
         last
@@ -357,11 +384,100 @@ mod tests {
         let (a, b) = (profile("1", ["no", "yes"], 0, 9), profile("2", ["no", "yes"], 0, 9));
         let mut versions = Versions::default();
         let mut report = Report::of(PERIOD, &a, [""; 5]);
-        versions.compare(&mut report, PERIOD, &OrderedSample::of(&a, None), &DriftSettings::default());
+        versions.compare(&mut report, PERIOD, &OrderedSample::of(&a, None), &DriftSettings::default(), true);
         let next = Period { start_ns: 1, end_ns: 2, partial: false };
         let mut report = Report::of(next, &b, [""; 5]);
-        versions.compare(&mut report, next, &OrderedSample::of(&b, None), &DriftSettings::default());
+        versions.compare(&mut report, next, &OrderedSample::of(&b, None), &DriftSettings::default(), true);
         assert!(report.canary.is_empty());
         assert!(compared(&[a]).is_empty(), "itself");
+    }
+
+    #[test]
+    fn of_each_pair_the_version_that_comes_later_by_its_bytes_reports_whichever_closes_first() {
+        let profiles = ["10", "2", "9"].map(|version| profile(version, ["no", "yes"], 0, 9));
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+            let mut versions = Versions::default();
+            for at in order {
+                let mut report = Report::of(PERIOD, &profiles[at], [""; 5]);
+                let sample = OrderedSample::of(&profiles[at], None);
+                versions.compare(&mut report, PERIOD, &sample, &DriftSettings::default(), true);
+                assert!(report.canary.iter().all(|other| other.version < report.version), "{order:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_still_to_be_compared_with_is_remembered_however_many_close_at_once() {
+        let of = |model: u64, version: &str| {
+            let mut profile = of_rows(version, ["no", "yes"], 0..3, 9, |_| true);
+            let spec = Spec { model: model.to_string(), ..(*profile.spec).clone() };
+            profile.spec = spec.into();
+            profile
+        };
+        let mut versions = Versions::default();
+        let mut compare = |model, version, has_versions| {
+            let profile = of(model, version);
+            let mut report = Report::of(PERIOD, &profile, [""; 5]);
+            let sample = OrderedSample::of(&profile, None);
+            versions.compare(&mut report, PERIOD, &sample, &DriftSettings::default(), has_versions);
+            (report.canary.len(), versions.0.len())
+        };
+        let first = MOST_REMEMBERED as u64 + 10;
+        (0..first).for_each(|model| assert_eq!(compare(model, "1", true).0, 0));
+        (0..first).for_each(|model| assert_eq!(compare(first + model, "1", false).0, 0));
+        (0..first).for_each(|model| assert_eq!(compare(model, "2", true).0, 1, "{model}"));
+        (0..MOST_NEEDED as u64).for_each(|model| assert!(compare(1000 + model, "1", true).1 <= MOST_NEEDED));
+    }
+
+    /// How likely each number of right rows is, by the binomial's recursion, as far as it matters.
+    fn chances(rows: u64, accuracy: f64) -> Vec<(u64, f64)> {
+        let odds = accuracy / (1.0 - accuracy);
+        let mut logs = vec![rows as f64 * (1.0 - accuracy).ln()];
+        for right in 1..=rows {
+            logs.push(logs[right as usize - 1] + ((rows - right + 1) as f64 / right as f64 * odds).ln());
+        }
+        (0..=rows).zip(logs.into_iter().map(f64::exp)).filter(|(_, chance)| *chance > 1e-13).collect()
+    }
+
+    /// The chance that two versions that are equally right are told apart by a period, summed over all that may come.
+    fn told_apart(rows: [u64; 2], accuracy: f64, settings: &DriftSettings) -> f64 {
+        let [one, other] = rows.map(|rows| chances(rows, accuracy));
+        let mut sum = 0.0;
+        for (right, chance) in &one {
+            for (other_right, other_chance) in &other {
+                let z = SharesApart::of(*right, rows[0], *other_right, rows[1]).unwrap();
+                let mut interval = Interval { value: Some(z.value), z: z.z, ..Interval::default() };
+                interval.judge(settings);
+                sum += if interval.verdict > Some(Verdict::Ok) { chance * other_chance } else { 0.0 };
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn versions_that_are_equally_right_start_less_than_an_alert_a_month() {
+        let settings = DriftSettings::default();
+        let mut worst = (0.0, [0, 0], 0.0);
+        for rows in [[30, 30], [30, 300], [30, 3000], [50, 50], [100, 100], [300, 300], [1000, 1000]] {
+            for accuracy in [0.5, 0.7, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995] {
+                let p = told_apart(rows, accuracy, &settings);
+                // 3 of 5: the last is bad, and two of the four before it; 8,640 periods of 5 minutes.
+                let a_month = 6.0 * p.powi(3) * 8640.0;
+                println!("{rows:?} rows, accuracy {accuracy}: {p:.2e} a period, {a_month:.2e} alerts a month");
+                if a_month > worst.0 {
+                    worst = (a_month, rows, accuracy);
+                }
+            }
+        }
+        println!("worst: {worst:?}");
+        assert!(worst.0 < 0.1, "{worst:?}");
+    }
+
+    #[test]
+    fn a_version_that_is_a_tenth_less_right_is_told_apart_by_a_thousand_rows() {
+        let z = SharesApart::of(900, 1000, 800, 1000).unwrap();
+        let mut interval = Interval { value: Some(z.value), z: z.z, ..Interval::default() };
+        interval.judge(&DriftSettings::default());
+        assert_eq!(interval.verdict, Some(Verdict::Alert), "{z:?}");
     }
 }

@@ -1,8 +1,10 @@
 //! How right a model should be, by its probabilities alone and by what a reference has taught of them.
 
+use super::overrides::OfModel;
 use super::scores::{is_classification, unlabelled};
-use crate::profile::Profile;
-use crate::stats::{ClassEstimate, MOST_RANKED, accuracy_by_difference};
+use super::{DriftSettings, Levels, Measure, Verdict};
+use crate::profile::{Profile, Right};
+use crate::stats::{ClassEstimate, MOST_RANKED, SharesApart, accuracy_by_difference, corrected_z};
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
@@ -16,6 +18,8 @@ pub struct Estimated {
     pub estimated_minus_realised: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_minus_realised_reason: Option<&'static str>,
+    pub concept_drift: QualityDrift,
+    pub accuracy_drift: QualityDrift,
     pub classes: Vec<ClassEstimated>,
     pub average_thresholded_confidence: ThresholdedConfidence,
     pub difference_of_confidence: ConfidenceDifference,
@@ -63,6 +67,53 @@ pub struct ConfidenceDifference {
     pub reason: Option<&'static str>,
 }
 
+/// A difference of two accuracies, one standard error of it, and how many of these it is beside 0.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct QualityDrift {
+    pub value: Option<f64>,
+    pub error: Option<f64>,
+    pub n: u64,
+    pub reference_n: Option<u64>,
+    pub z: Option<f64>,
+    pub verdict: Option<Verdict>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+impl QualityDrift {
+    /// As an alert shows it.
+    pub fn measure(&self) -> Measure {
+        Measure { value: self.value, z: self.z, verdict: self.verdict, reason: self.reason, ..Measure::default() }
+    }
+
+    fn of(value: f64, error: f64, z: Option<f64>, n: u64, reference_n: u64) -> QualityDrift {
+        QualityDrift { value: Some(value), error: Some(error), n, reference_n: Some(reference_n), z, ..Self::default() }
+    }
+
+    /// Large enough by its levels, and not by chance; `counts` says which sign does.
+    fn judge(&mut self, settings: &DriftSettings, levels: &Levels, counts: impl Fn(f64) -> bool) {
+        let (Some(value), Some(reference_n)) = (self.value, self.reference_n) else { return };
+        if self.n.min(reference_n) < settings.min_rows {
+            self.reason = self.reason.or(Some("too_few"));
+            return;
+        }
+        let mut measure = self.measure();
+        measure.judge(levels, |measure| counts(value) && measure.z.is_some_and(|z| z.abs() >= settings.z));
+        self.verdict = measure.verdict;
+    }
+}
+
+impl Estimated {
+    /// What is beside what the reference has taught, and by how much too much.
+    pub(super) fn judge(&mut self, settings: &OfModel<'_>) {
+        let of = settings.of("concept_drift", "");
+        self.concept_drift.judge(of, &of.concept, |_| true);
+        let of = settings.of("accuracy_drift", "");
+        self.accuracy_drift.judge(of, &of.accuracy, |value| value < 0.0);
+    }
+}
+
 /// What a class takes, besides its name.
 pub(super) const CLASS_BYTES: u64 = size_of::<ClassEstimated>() as u64;
 
@@ -84,6 +135,8 @@ pub(super) fn estimated(profile: &Profile) -> Option<Estimated> {
         labelled_n: profile.quality.outcomes.single_rows(),
         estimated_minus_realised: unless_mixed(minus_realised(profile, profile.quality.expected_correct)),
         estimated_minus_realised_reason: mixed.then_some("reference_gone").or(unlabelled(profile)),
+        concept_drift: concept_drift(profile),
+        accuracy_drift: accuracy_drift(profile),
         classes: classes.iter().zip(estimates.classes()).filter(|_| !mixed).map(class).collect(),
         average_thresholded_confidence: thresholded_confidence(profile),
         difference_of_confidence: confidence_difference(profile),
@@ -121,6 +174,45 @@ fn class_estimated(name: &str, class: ClassEstimate, rows: u64, classes: usize) 
 fn minus_realised(profile: &Profile, right: f64) -> Option<f64> {
     let (labelled, correct) = (profile.quality.outcomes.single_rows(), profile.quality.outcomes.correct());
     (labelled > 0).then(|| (right - correct as f64) / labelled as f64)
+}
+
+/// Why the accuracy is compared with nothing that a reference has taught.
+fn why_not_compared(profile: &Profile) -> Option<&'static str> {
+    why_unknown(profile).or((profile.quality.outcomes.single_rows() == 0).then_some("no_labels"))
+}
+
+/// What was expected of the labelled rows minus what came of them. Had the calibrated probabilities been right, each row would have been
+/// right by a coin of its own, which has the variance ĉ(1 − ĉ) whatever the others do; and what the reference says of the mean of all
+/// these coins is off by what the accuracy of its own rows may well be.
+fn concept_drift(profile: &Profile) -> QualityDrift {
+    let (n, right) = (profile.quality.outcomes.single_rows(), profile.estimates.reading.right());
+    let too_many = (profile.spec.classes.len() > MOST_RANKED).then_some("too_many_classes");
+    match (why_not_compared(profile).or(too_many), right, minus_realised(profile, profile.quality.expected_correct)) {
+        (None, Some(right), Some(value)) => {
+            let of_rows = profile.quality.expected_variance / (n as f64 * n as f64);
+            let of_reference = right.accuracy * (1.0 - right.accuracy) / right.rows as f64;
+            let error = (of_rows + of_reference).sqrt();
+            // Rows are whole: half of one is no difference.
+            QualityDrift::of(value, error, corrected_z(value, error, 0.5 / n as f64), n, right.rows)
+        }
+        (reason, ..) => QualityDrift { n, reason, ..QualityDrift::default() },
+    }
+}
+
+/// The accuracy of the labelled rows minus that of the reference's.
+fn accuracy_drift(profile: &Profile) -> QualityDrift {
+    let (outcomes, right) = (&profile.quality.outcomes, profile.estimates.reading.right());
+    let n = outcomes.single_rows();
+    let apart = |right: Right| {
+        let then = (right.accuracy * right.rows as f64).round() as u64;
+        Some((right.rows, SharesApart::of(outcomes.correct(), n, then, right.rows)?))
+    };
+    match (why_not_compared(profile), right.and_then(apart)) {
+        (None, Some((reference_n, SharesApart { value, error, z }))) => {
+            QualityDrift::of(value, error, z, n, reference_n)
+        }
+        (reason, _) => QualityDrift { n, reason, ..QualityDrift::default() },
+    }
 }
 
 fn why_unknown(profile: &Profile) -> Option<&'static str> {
@@ -248,6 +340,79 @@ mod tests {
         assert!((doc.accuracy.unwrap() - want).abs() < 1e-12, "{doc:?} {want}");
         assert!((doc.estimated_minus_realised.unwrap() - (want - accuracy(&now))).abs() < 1e-12);
         assert!((doc.reference_confidence.unwrap() - was).abs() < 1e-12);
+    }
+
+    fn judged(profile: &Profile) -> Estimated {
+        let mut estimated = estimated(profile).unwrap();
+        estimated.judge(&DriftSettings::default().of_model("m", ""));
+        estimated
+    }
+
+    #[test]
+    fn labels_that_mean_something_else_are_concept_drift_and_others_are_not() {
+        let frozen = reference().frozen(&spec(0.5));
+        let as_taught = overconfident(1500, 77);
+        let turned: Vec<Row> = as_taught.iter().map(|(p, label)| (*p, 1 - label)).collect();
+        for (rows, verdict) in [(&as_taught, Verdict::Ok), (&turned, Verdict::Alert)] {
+            let profile = feed(empty().counting_in(Some(&frozen)), rows);
+            for Estimated { concept_drift, accuracy_drift, .. } in [judged(&profile), judged(&profile.remainder())] {
+                assert_eq!((concept_drift.verdict, accuracy_drift.verdict), (Some(verdict), Some(verdict)));
+                assert_eq!((concept_drift.n, concept_drift.reference_n), (1500, Some(4000)));
+            }
+        }
+        let profile = feed(empty().counting_in(Some(&frozen)), &turned);
+        let Estimated { concept_drift: concept, accuracy_drift, estimated_minus_realised, .. } = judged(&profile);
+        assert_eq!(concept.value, estimated_minus_realised);
+        let chances = || {
+            turned.iter().map(|(p, _)| {
+                profile
+                    .estimates
+                    .reading
+                    .learned()
+                    .unwrap()
+                    .calibration
+                    .as_ref()
+                    .unwrap()
+                    .at(usize::from(*p > 0.5), confidence(&(*p, 0)))
+            })
+        };
+        let of_rows = chances().map(|c| c * (1.0 - c)).sum::<f64>() / 1500.0 / 1500.0;
+        let taught = accuracy(&overconfident(4000, 0));
+        let error = (of_rows + taught * (1.0 - taught) / 4000.0).sqrt();
+        assert!((concept.error.unwrap() / error - 1.0).abs() < 1e-9, "{concept:?} {error}");
+        assert!((concept.z.unwrap() - (concept.value.unwrap() - 0.5 / 1500.0) / error).abs() < 1e-6);
+        assert!((accuracy_drift.value.unwrap() - (accuracy(&turned) - taught)).abs() < 1e-12);
+        assert!(accuracy_drift.z.unwrap() < -5.0);
+    }
+
+    #[test]
+    fn a_model_that_is_more_often_right_than_in_its_reference_is_no_drift_of_its_accuracy() {
+        let better: Vec<Row> = overconfident(1500, 77).iter().map(|(p, _)| (*p, i32::from(*p > 0.5))).collect();
+        let got = judged(&feed(empty().counting_in(Some(&reference().frozen(&spec(0.5)))), &better));
+        assert!(got.accuracy_drift.z.unwrap() > 5.0);
+        assert_eq!(got.accuracy_drift.verdict, Some(Verdict::Ok));
+        assert_eq!(got.concept_drift.verdict, Some(Verdict::Alert), "what it says is no longer what it is");
+    }
+
+    #[test]
+    fn what_no_labelled_reference_has_taught_has_no_verdict_and_a_reason() {
+        let rows = overconfident(1500, 77);
+        let unlabelled: Vec<Row> = rows.iter().map(|(p, _)| (*p, -1)).collect();
+        let no_labels = Reference::of(&feed(empty(), &unlabelled)).frozen(&spec(0.5));
+        let taught = reference().frozen(&spec(0.5));
+        let against = |frozen: Option<&Frozen>, rows: &[Row]| judged(&feed(empty().counting_in(frozen), rows));
+        for (got, reason) in [
+            (against(None, &rows), "no_reference"),
+            (against(Some(&no_labels), &rows), "no_labels_in_reference"),
+            (against(Some(&taught), &unlabelled), "no_labels"),
+            (against(Some(&taught), &rows[..29]), "too_few"),
+            (against(Some(&reference().frozen(&spec(0.7))), &rows), "not_comparable"),
+        ] {
+            for drift in [got.concept_drift, got.accuracy_drift] {
+                assert_eq!((drift.verdict, drift.reason), (None, Some(reason)));
+                assert_eq!(drift.value.is_some(), reason == "too_few");
+            }
+        }
     }
 
     #[test]

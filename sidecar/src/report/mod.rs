@@ -15,6 +15,7 @@ mod losses;
 #[cfg(test)]
 mod nulls;
 mod ordered;
+mod overrides;
 mod predictions;
 mod scores;
 mod segments;
@@ -23,16 +24,17 @@ mod summary;
 pub use alerts::{Alert, AlertState, Severity};
 pub use canary::{Canary, Interval, Versions};
 pub use drift::{
-    ColumnDrift, ColumnKind, Drift, DriftSettings, EmbeddingDrift, Levels, Measure, Unmatched, Verdict,
+    ColumnDrift, ColumnKind, Drift, DriftSettings, EmbeddingDrift, LevelError, Levels, Measure, Unmatched, Verdict,
     warn_of_unmatched,
 };
 pub use embeddings::Embedding;
-pub use estimated::Estimated;
+pub use estimated::{Estimated, QualityDrift};
 pub use features::{Codes, FeatureReport, TopValue, ValueCount};
 pub use histograms::{AllRows, Buckets, Counted, SideBuckets};
 pub use labels::{ClassQuality, ClassReasons, LabelReasons, Labels, Mean};
 pub use losses::Losses;
 pub use ordered::OrderedSample;
+pub use overrides::{Override, OverrideError};
 pub use predictions::{ClassReport, FirstInvalid, Named, Predictions};
 pub use scores::{OutputErrors, Scores};
 pub use segments::{Confidence, SegmentReport};
@@ -149,7 +151,15 @@ impl Report {
 
     /// The same, compared with the reference in whose bins the profile was counted, if there is one.
     pub fn against(self, sample: &OrderedSample<'_>, settings: &DriftSettings) -> Report {
-        Report { drift: drift::drift(sample, settings), ..self }
+        Report { drift: drift::drift(sample, settings), ..self }.judged(settings)
+    }
+
+    /// The same with a verdict on how right the model was, which labels that come later can change.
+    pub fn judged(mut self, settings: &DriftSettings) -> Report {
+        if let Some(estimated) = &mut self.estimated {
+            estimated.judge(&settings.of_model(&self.model, &self.version));
+        }
+        self
     }
 }
 

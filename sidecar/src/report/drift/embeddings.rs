@@ -3,6 +3,7 @@
 use super::{DriftSettings, Measure};
 use crate::profile::Profile;
 use crate::reference::Reference;
+use crate::report::overrides::OfModel;
 use crate::stats::{Moment, centroid_shift};
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ pub struct EmbeddingDrift {
     pub shift: Measure,
 }
 
-pub(super) fn embeddings(profile: &Profile, reference: &Reference, settings: &DriftSettings) -> Vec<EmbeddingDrift> {
+pub(super) fn embeddings(profile: &Profile, reference: &Reference, settings: &OfModel<'_>) -> Vec<EmbeddingDrift> {
     let (spec, moments) = (&profile.spec, profile.features.moments.columns());
     let of_block = |block: &crate::profile::Block| {
         let features = &spec.features[block.columns.clone()];
@@ -23,7 +24,7 @@ pub(super) fn embeddings(profile: &Profile, reference: &Reference, settings: &Dr
             features.iter().map(|f| reference.feature(&f.name, f.categorical).map(|column| column.moment)).collect();
         let now = &moments[block.columns.clone()];
         match then {
-            Some(then) => compare(&block.name, now, &then, settings),
+            Some(then) => compare(&block.name, now, &then, settings.of("embedding", &block.name)),
             None => {
                 let [distance, cosine, shift] = [Measure::undefined("no_reference"); 3];
                 EmbeddingDrift { name: block.name.clone(), distance, cosine, shift }

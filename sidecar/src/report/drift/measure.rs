@@ -1,7 +1,9 @@
 //! What a measure of distance says, and from when on it counts.
 
+use crate::report::overrides::Overridden;
 use crate::stats::Noisy;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// What a measure says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -30,7 +32,7 @@ pub struct Measure {
     pub reason: Option<&'static str>,
 }
 
-/// From which value on a measure warns, and from which it alerts.
+/// From which value on a measure warns, and from which it alerts. What a setting leaves out is never, whatever it is by default.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Levels {
@@ -41,7 +43,7 @@ pub struct Levels {
 }
 
 /// When a measure counts as drift: its effect must be large, and chance must be excluded.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DriftSettings {
     /// Columns with fewer values have no verdict.
@@ -66,10 +68,15 @@ pub struct DriftSettings {
     pub missing: Levels,
     /// Distance of an embedding's centroid in deviations of the reference's vectors.
     pub embedding: Levels,
-    /// Difference of two versions' accuracies.
+    /// Difference of two versions' accuracies, and what one has fallen by since the reference.
     pub accuracy: Levels,
+    /// Difference of the estimated and the realised accuracy.
+    pub concept: Levels,
     /// Share of drifted features.
     pub drifted_share: Levels,
+    /// What is otherwise for some models and columns.
+    #[serde(skip)]
+    pub(in crate::report) overrides: Vec<Overridden>,
 }
 
 impl Default for DriftSettings {
@@ -88,12 +95,67 @@ impl Default for DriftSettings {
             missing: levels(None, Some(0.02)),
             embedding: levels(Some(0.1), Some(0.5)),
             accuracy: levels(Some(0.02), Some(0.05)),
+            concept: levels(Some(0.05), Some(0.1)),
             drifted_share: levels(None, Some(0.3)),
+            overrides: Vec::new(),
         }
     }
 }
 
+/// What is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[expect(missing_docs, reason = "the messages document them")]
+pub enum LevelError {
+    #[error("{name} has the level {level}, want a number of at least 0; leave it out for never")]
+    Level { name: &'static str, level: f64 },
+    #[error(
+        "{name} alerts from {alert} and warns from {warn}: nothing would ever warn, want warn <= alert, or leave out warn"
+    )]
+    Order { name: &'static str, warn: f64, alert: f64 },
+    #[error("z is {0}, want a number of deviations of at least 0, such as 5")]
+    Z(f64),
+    #[error("fdr is {0}, want a rate above 0 and at most 1, such as 0.01")]
+    Fdr(f64),
+}
+
+impl DriftSettings {
+    /// What is wrong with them, if anything.
+    pub fn check(&self) -> Result<(), LevelError> {
+        if !(self.z.is_finite() && self.z >= 0.0) {
+            return Err(LevelError::Z(self.z));
+        }
+        if !(self.fdr > 0.0 && self.fdr <= 1.0) {
+            return Err(LevelError::Fdr(self.fdr));
+        }
+        let levels = [
+            ("psi", self.psi),
+            ("jensen_shannon", self.jensen_shannon),
+            ("hellinger", self.hellinger),
+            ("l_infinity", self.l_infinity),
+            ("ks", self.ks),
+            ("w1", self.w1),
+            ("missing", self.missing),
+            ("embedding", self.embedding),
+            ("accuracy", self.accuracy),
+            ("concept", self.concept),
+            ("drifted_share", self.drifted_share),
+        ];
+        levels.into_iter().try_for_each(|(name, levels)| levels.check(name))
+    }
+}
+
 impl Levels {
+    fn check(&self, name: &'static str) -> Result<(), LevelError> {
+        let mut levels = [self.warn, self.alert].into_iter().flatten();
+        if let Some(level) = levels.find(|level| !(level.is_finite() && *level >= 0.0)) {
+            return Err(LevelError::Level { name, level });
+        }
+        match (self.warn, self.alert) {
+            (Some(warn), Some(alert)) if warn > alert => Err(LevelError::Order { name, warn, alert }),
+            _ => Ok(()),
+        }
+    }
+
     fn verdict(&self, value: f64, believed: bool) -> Verdict {
         let over = |level: Option<f64>| believed && level.is_some_and(|level| value > level);
         if over(self.alert) {

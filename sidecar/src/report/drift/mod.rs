@@ -9,7 +9,7 @@ mod unmatched;
 
 pub(super) use columns::{Distances, are_entropies_comparable, class_mix, of_measured, slack};
 pub use embeddings::EmbeddingDrift;
-pub use measure::{DriftSettings, Levels, Measure, Verdict};
+pub use measure::{DriftSettings, LevelError, Levels, Measure, Verdict};
 pub use unmatched::{Unmatched, warn_of_unmatched};
 
 use super::OrderedSample;
@@ -97,9 +97,14 @@ impl ColumnKind {
 pub(super) fn drift(sample: &OrderedSample<'_>, settings: &DriftSettings) -> Option<Drift> {
     let reference = sample.reference?;
     let mut columns = columns::columns(sample, reference);
+    let spec = &sample.profile.spec;
+    let settings = settings.of_model(&spec.model, &spec.version);
     fill_q(&mut columns, |column| &mut column.ks);
     fill_q(&mut columns, |column| &mut column.chi2);
-    columns.iter_mut().for_each(|column| judge(column, settings));
+    columns.iter_mut().for_each(|column| {
+        let settings = settings.of(column.of.name(), &column.name);
+        judge(column, settings);
+    });
     let features = || columns.iter().filter(|column| column.of == ColumnKind::Feature);
     let monitored = features().filter(|column| column.verdict.is_some()).count() as u64;
     let drifted = features().filter(|column| column.verdict > Some(Verdict::Ok)).count() as u64;
@@ -107,7 +112,7 @@ pub(super) fn drift(sample: &OrderedSample<'_>, settings: &DriftSettings) -> Opt
         0 => Measure::undefined("too_few"),
         _ => Measure::of(drifted as f64 / monitored as f64),
     };
-    drifted_share.judge(&settings.drifted_share, |_| true);
+    drifted_share.judge(&settings.of("features", "").drifted_share, |_| true);
     Some(Drift {
         reference: reference.id(),
         reference_rows: reference.rows,
@@ -117,7 +122,7 @@ pub(super) fn drift(sample: &OrderedSample<'_>, settings: &DriftSettings) -> Opt
         drifted,
         verdict: columns.iter().filter_map(|column| column.verdict).chain(drifted_share.verdict).max(),
         drifted_share,
-        embeddings: embeddings::embeddings(sample.profile, reference, settings),
+        embeddings: embeddings::embeddings(sample.profile, reference, &settings),
         columns,
     })
 }
