@@ -162,10 +162,10 @@ def reports(output):
 
 
 def kind(alert):
-    """`feature`, `confidence`, `probability`, `accuracy`, …: what an alert is about."""
+    """`feature`, `confidence`, `accuracy_drift`, `accuracy`, …: what an alert is about."""
     if alert["rule"] == "drift":
         return alert["metric"].split(".")[1]
-    return alert["rule"]
+    return alert["of"] if alert["rule"] == "quality" else alert["rule"]
 
 
 def started(known):
@@ -204,12 +204,13 @@ def stories(sidecar):
     world = World()
     good, weak = (world.good, world.good), (world.good, world.weak)
     known, began = run(sidecar, world, "inverted", [("1", good)], inverted)
+    quality = {"accuracy_drift", "concept_drift"}
     shape = {"confidence", "margin", "entropy", "probability", "predicted_class"}
-    tell("inverted", known, began, must={"feature", "features", "accuracy"}, may=shape)
+    tell("inverted", known, began, must={"feature", "features", "accuracy"} | quality, may=shape)
     known, began = run(sidecar, world, "new data", [("1", good)], another_scanner)
-    tell("new data", known, began, must={"feature", "features", "accuracy"}, may=shape)
+    tell("new data", known, began, must={"feature", "features", "accuracy"} | quality, may=shape)
     known, began = run(sidecar, world, "weak model", [("1", weak)])
-    tell("weak model", known, began, must={"confidence", "accuracy"}, may=shape)
+    tell("weak model", known, began, must={"confidence", "accuracy", "accuracy_drift"}, may=shape | quality)
     known, began = run(sidecar, world, "canary", [("1", good), ("2", weak)], with_reference=False)
     tell("canary", known, began, must={"canary", "accuracy"}, may=set())
     print(f"\nFour stories, each with its alerts and no others. Reports and logs are in {OUTPUT.relative_to(ROOT)}.")

@@ -365,4 +365,42 @@ mod tests {
         }
         assert!(rule("feature = ''\nof = 'margin'").chooses(&Entry { of: "margin".into(), ..Entry::default() }));
     }
+
+    #[test]
+    fn a_band_is_wider_for_fewer_rows_and_where_there_is_none_that_is_said_once() {
+        use crate::profile::{Feature, Profile, Rows, Spec};
+        use crate::report::Report;
+        use crate::stats::Columns;
+        use ndarray::ArrayView2;
+        let feature = Feature { name: "x".into(), categorical: false };
+        let spec = std::sync::Arc::new(Spec { model: "m".into(), features: vec![feature], ..Spec::default() });
+        // Four of five are there, half of them 1 and half −1.
+        let profile = |rows: usize| {
+            let mut profile = Profile::new(spec.clone(), 1, 1);
+            let values: Vec<f64> = (0..rows).map(|i| [1.0, -1.0, 1.0, -1.0, f64::NAN][i % 5]).collect();
+            let features = Some(Columns::F64(ArrayView2::from_shape((rows, 1), &values).unwrap()));
+            profile.update(&Rows { count: rows, features, ..Rows::default() });
+            profile
+        };
+        let band = |path: &str, mean, std| Band { path: path.into(), n: 20, mean, std };
+        let bands = vec![band("features.x.mean", 0.2, 0.04), band("features.x.missing_share", 0.25, 0.01)];
+        let reference = Reference::of(&profile(20_000)).with_bands(bands);
+        let settings: AlertSettings = toml::from_str(
+            "[[rule]]\nmetric = 'features.*.mean'\noutside_sigma = 3\n\
+             [[rule]]\nmetric = 'features.*.missing_share'\noutside_sigma = 3\n\
+             [[rule]]\nmetric = 'features.*.std'\noutside_sigma = 3\n",
+        )
+        .unwrap();
+        let mut said = Said::new();
+        let mut hold = |rows| {
+            let period = crate::period::Period { start_ns: 0, end_ns: 1, partial: false };
+            let report = Report::of(period, &profile(rows), [""; 5]);
+            let found = findings(&settings, &report, Some(&reference), &mut said);
+            found.into_iter().map(|finding| finding.severity.is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(hold(1000), [true, true]);
+        assert_eq!(hold(50), [false, false], "by chance");
+        assert_eq!(said.len(), 1);
+        assert!(said.contains(&(settings.rule[2].checksum(settings.persistence), reference.id())));
+    }
 }

@@ -117,3 +117,79 @@ pub(super) fn gone(other: &str, severity: Severity, [start, end]: [u64; 2], peri
         evidence: Measure::undefined("gone"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Alerts;
+    use super::super::tests::report;
+    use super::*;
+
+    fn settings(overrides: Vec<Override>) -> AlertSettings {
+        AlertSettings { persistence: [2, 3], overrides, ..AlertSettings::default() }
+    }
+
+    /// A period's report, or a revision of it, whose labels say this of the concept.
+    fn judged(
+        alerts: &mut Alerts,
+        end_ns: u64,
+        revision: u64,
+        verdict: Option<Verdict>,
+    ) -> Vec<(String, AlertState, u64)> {
+        let mut report = report(None, end_ns);
+        report.revision = revision;
+        report.estimated.as_mut().unwrap().concept_drift.verdict = verdict;
+        alerts.judge(&mut report, 0, None, false);
+        report.alerts.into_iter().map(|alert| (alert.metric, alert.state, alert.start)).collect()
+    }
+
+    #[test]
+    fn labels_that_come_later_count_in_the_place_of_their_period() {
+        let mut alerts = Alerts::new(settings(Vec::new()));
+        for end_ns in 1..=3 {
+            assert_eq!(judged(&mut alerts, end_ns, 0, None), []);
+        }
+        assert_eq!(judged(&mut alerts, 1, 1, Some(Verdict::Alert)), []);
+        let started = [("estimated.concept_drift".to_owned(), AlertState::Started, 0)];
+        assert_eq!(judged(&mut alerts, 2, 1, Some(Verdict::Alert)), started);
+        assert_eq!(
+            judged(&mut alerts, 2, 2, Some(Verdict::Ok))[0].1,
+            AlertState::Ended,
+            "more labels, and all is well"
+        );
+    }
+
+    #[test]
+    fn an_override_silences_or_has_a_persistence_of_its_own_and_the_first_counts() {
+        let of = |of: &str, by: Override| Override { of: Some(of.into()), ..by };
+        let silent = || Override { alert: Some(false), ..Override::default() };
+        let at_once = || Override { persistence: Some([1, 1]), ..Override::default() };
+        for (overrides, starts_at) in [
+            (vec![], Some(2)),
+            (vec![of("concept_drift", silent())], None),
+            (vec![of("concept_drift", at_once()), silent()], Some(1)),
+            (vec![of("accuracy_drift", silent())], Some(2)),
+            (vec![Override { model: Some("n*".into()), ..silent() }], Some(2)),
+            (vec![Override { model: Some("m".into()), ..silent() }, at_once()], None),
+        ] {
+            let mut alerts = Alerts::new(settings(overrides.clone()));
+            let started = (1..=4).find(|end_ns| !judged(&mut alerts, *end_ns, 0, Some(Verdict::Warn)).is_empty());
+            assert_eq!(started, starts_at, "{overrides:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_override_now_says_otherwise_of_is_forgotten_and_the_rest_goes_on() {
+        let mut alerts = Alerts::new(settings(Vec::new()));
+        (1..=3).for_each(|end_ns| drop(judged(&mut alerts, end_ns, 0, Some(Verdict::Alert))));
+        let bytes = alerts.to_bytes();
+        let goes_on = |by: Override| {
+            let mut alerts = Alerts::revived(settings(vec![by]), &bytes, 100).unwrap();
+            judged(&mut alerts, 4, 0, Some(Verdict::Alert)).iter().any(|told| told.1 == AlertState::Firing)
+        };
+        let persistence = Some([3, 4]);
+        assert!(goes_on(Override { model: Some("another".into()), persistence, ..Override::default() }));
+        assert!(!goes_on(Override { model: Some("m".into()), persistence, ..Override::default() }));
+        assert!(!goes_on(Override { of: Some("concept*".into()), alert: Some(false), ..Override::default() }));
+        assert!(goes_on(Override { z: Some(9.0), ..Override::default() }), "levels are none of its");
+    }
+}
