@@ -19,7 +19,7 @@ def answers(rows, seed, sharpness):
 
 @pytest.fixture
 def compared(watch, ring_dir, run_sidecar):
-    """What the report of whichever version closes later says of the other: that version's name, and its canary."""
+    """What the report of the version that comes later by its bytes says of the other: that version's name, and its canary."""
 
     def compared(versions):
         monitors = {}
@@ -59,7 +59,7 @@ def test_two_versions_differ_as_scipy_and_newcombe_say(compared):
     versions = {"1": (*answers(700, 1, 3.0), ids), "2": (*answers(900, 2, 1.0), np.arange(300, 1200, dtype=np.uint64))}
     this, canary = compared(versions)
     other = canary["version"]
-    assert {this, other} == {"1", "2"}
+    assert (this, other) == ("2", "1")
     (mine, my_labels, my_ids), (theirs, their_labels, their_ids) = versions[this], versions[other]
     assert canary["rows"] == len(theirs)
     p = []
@@ -76,6 +76,9 @@ def test_two_versions_differ_as_scipy_and_newcombe_say(compared):
     difference = canary["accuracy_difference"]
     assert [difference[end] for end in ("value", "low", "high")] == pytest.approx(newcombe(*right), abs=1e-12)
     assert (difference["n"], difference["n_other"]) == (len(mine), len(theirs))
+    (a, n), (b, m) = right
+    pooled, apart = (a + b) / (n + m), abs(a / n - b / m) - (1 / n + 1 / m) / 2
+    assert abs(difference["z"]) == pytest.approx(apart / sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)), rel=1e-9)
     both = np.intersect1d(my_ids, their_ids)
     same = [proba.argmax(axis=1)[np.isin(own, both)] for proba, own in ((mine, my_ids), (theirs, their_ids))]
     agreement = canary["agreement"]
