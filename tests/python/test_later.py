@@ -2,6 +2,7 @@
 
 import json
 
+import mlwatch
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -76,6 +77,31 @@ def test_an_alert_hears_of_labels_that_come_later(watch, ring_dir, run_sidecar, 
         (alert,) = revision(sidecar, first, 1, 100)["alerts"]
         sidecar.stop()
     assert (alert["metric"], alert["state"], alert["start"], alert["evidence"]["value"]) == ("labels.accuracy", "started", first["start"], 0)
+
+
+def test_concept_drift_shows_and_alerts_when_the_labels_come(watch, ring_dir, run_sidecar, tmp_path, mlwatch_bin, monkeypatch):
+    monkeypatch.setenv("MLWATCH_BIN", str(mlwatch_bin))
+    taught, y, _ = rows_of(1, 4000)
+    mlwatch.Reference.fit(proba=taught.astype(np.float32), y=y, model="m").save(tmp_path / "m.mlwref")
+    settings = tmp_path / "mlwatch.toml"
+    settings.write_text("[alerts]\npersistence = [1, 1]\ndrift = false\n")
+    proba, labels, ids = rows_of(2, 500)
+    monitor = watch("m", n_classes=CLASSES)
+    options = ("--period", "500ms", "--config", settings, "--reference", tmp_path)
+    with run_sidecar(*options, ring_dir=ring_dir) as sidecar:
+        assert monitor.collect(proba, ids=ids)
+        first = first_with_rows(sidecar)
+        assert monitor.collect(None, labels=(labels + 1) % CLASSES, ids=ids)
+        again = revision(sidecar, first, 1, 500)
+        sidecar.stop()
+    assert (first["estimated"]["concept_drift"]["reason"], first["alerts"]) == ("no_labels", [])
+    for name, value in (("concept_drift", 1), ("accuracy_drift", -1)):
+        drift = again["estimated"][name]
+        assert (drift["n"], drift["reference_n"], drift["verdict"]) == (500, 4000, "alert")
+        assert drift["value"] * value > 0.3 and drift["z"] * value > 5
+    assert again["estimated"]["concept_drift"]["value"] == again["estimated"]["estimated_minus_realised"]
+    told = [(alert["rule"], alert["of"], alert["severity"], alert["state"]) for alert in again["alerts"]]
+    assert told == [("quality", name, "critical", "started") for name in ("concept_drift", "accuracy_drift")]
 
 
 def test_what_becomes_of_every_label_and_every_row_is_counted(watch, ring_dir, run_sidecar):

@@ -241,6 +241,8 @@ def test_a_reference_with_labels_corrects_an_overconfident_model(report, tmp_pat
     accuracy, accuracy_before = (model.predict(x) == truth for x, truth in ((unseen, y), (known, y_known)))
     accuracy, accuracy_before = accuracy.mean(), accuracy_before.mean()
     assert estimated["calibrated"]
+    # On data that nobody made up, split by chance.
+    assert [estimated[drift]["verdict"] for drift in ("concept_drift", "accuracy_drift")] == ["ok", "ok"]
     raw, calibrated = (abs(said - accuracy) for said in (now.max(axis=1).mean(), estimated["accuracy"]))
     assert calibrated < raw, (calibrated, raw)
     assert estimated["estimated_minus_realised"] == pytest.approx(estimated["accuracy"] - accuracy, abs=1e-9)

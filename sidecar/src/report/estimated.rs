@@ -91,7 +91,7 @@ impl QualityDrift {
         QualityDrift { value: Some(value), error: Some(error), n, reference_n: Some(reference_n), z, ..Self::default() }
     }
 
-    /// Large enough by its levels, and not by chance; `counts` says which sign does.
+    /// Large enough by its levels, and not by chance; `counts` says which sign does: of the worse.
     fn judge(&mut self, settings: &DriftSettings, levels: &Levels, counts: impl Fn(f64) -> bool) {
         let (Some(value), Some(reference_n)) = (self.value, self.reference_n) else { return };
         if self.n.min(reference_n) < settings.min_rows {
@@ -105,10 +105,11 @@ impl QualityDrift {
 }
 
 impl Estimated {
-    /// What is beside what the reference has taught, and by how much too much.
+    /// Whether the model is less right than it promises, and than it was. A class's map is of the class against the rest, and not of the rows
+    /// predicted as it alone: of a model that is less sure than right it promises somewhat too little, and that is no drift.
     pub(super) fn judge(&mut self, settings: &OfModel<'_>) {
         let of = settings.of("concept_drift", "");
-        self.concept_drift.judge(of, &of.concept, |_| true);
+        self.concept_drift.judge(of, &of.concept, |value| value > 0.0);
         let of = settings.of("accuracy_drift", "");
         self.accuracy_drift.judge(of, &of.accuracy, |value| value < 0.0);
     }
@@ -386,12 +387,13 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_more_often_right_than_in_its_reference_is_no_drift_of_its_accuracy() {
+    fn a_model_that_is_more_often_right_than_it_promises_and_was_is_no_drift() {
         let better: Vec<Row> = overconfident(1500, 77).iter().map(|(p, _)| (*p, i32::from(*p > 0.5))).collect();
         let got = judged(&feed(empty().counting_in(Some(&reference().frozen(&spec(0.5)))), &better));
         assert!(got.accuracy_drift.z.unwrap() > 5.0);
         assert_eq!(got.accuracy_drift.verdict, Some(Verdict::Ok));
-        assert_eq!(got.concept_drift.verdict, Some(Verdict::Alert), "what it says is no longer what it is");
+        assert!(got.concept_drift.z.unwrap() < -5.0);
+        assert_eq!(got.concept_drift.verdict, Some(Verdict::Ok));
     }
 
     #[test]
