@@ -40,8 +40,8 @@ impl Tail {
 
     /// Whether some version's report comes before it, and has not been made.
     fn is_held(&self, closed: &Closed) -> bool {
-        let is_new = closed.since.elapsed() < MOST_HELD;
-        (is_new && !self.all_attached) || self.waits_for(closed).next().is_some()
+        let more_may_come = !self.all_attached && !self.stopping && closed.since.elapsed() < MOST_HELD;
+        more_may_come || self.waits_for(closed).next().is_some()
     }
 
     /// Nobody is waited for longer than is told.
@@ -217,7 +217,7 @@ mod tests {
         feed(&mut tail, 0, 1);
         close_all(&mut tail, 0);
         assert_eq!(next(&mut tail), told(&[]));
-        tail.stopping = true;
+        (tail.all_attached, tail.stopping) = (false, true);
         assert_eq!(next(&mut tail), told(&[("2", 1)]), "what is open then is none that closes");
     }
 }
