@@ -244,7 +244,8 @@ mod tests {
         let geometric = |i: usize| 0.7f64.powi(i as i32);
         let zipf = |i: usize| 1.0 / (i + 1) as f64;
         let dominant = |i: usize| if i == 0 { 99.0 } else { 1.0 / 300.0 };
-        let shapes: [(&str, usize, &dyn Fn(usize) -> f64); 5] = [
+        type Weight<'a> = &'a dyn Fn(usize) -> f64;
+        let shapes: [(&str, usize, Weight<'_>); 5] = [
             ("uniform", 500, &|_| 1.0),
             ("geometric", 200, &geometric),
             ("geometric", 500, &geometric),
