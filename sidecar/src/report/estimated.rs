@@ -75,7 +75,9 @@ pub struct QualityDrift {
     pub error: Option<f64>,
     pub n: u64,
     pub reference_n: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub z: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
