@@ -56,18 +56,36 @@ impl<T: Scalar> Block<'_, T> {
         let shifts = self.pending.lanes(first);
         let ahead = self.rows.len() / self.width * first;
         let next = &self.next[ahead.min(self.next.len())..];
-        let mut sums = Err(Unsound::NotFinite);
+        let mut vanishing = false;
         if !careful {
-            sums = sum_groups::<T, W, false>(self.rows, self.width, first, &shifts, next);
+            match sum_groups::<T, W, false>(self.rows, self.width, first, &shifts, next) {
+                Ok((tile, _)) => {
+                    self.pending.add_lanes(first, &tile);
+                    return false;
+                }
+                Err(unsound) => vanishing = unsound == Unsound::Vanishing,
+            }
         }
-        if let Err(Unsound::NotFinite) = sums {
-            sums = sum_groups::<T, W, true>(self.rows, self.width, first, &shifts, next);
+        if !vanishing && let Ok((tile, missing)) = sum_groups::<T, W, true>(self.rows, self.width, first, &shifts, next)
+        {
+            return self.add_sums(first, &tile, &missing);
         }
-        let (tile, missing) = sums.unwrap_or_else(|_| sum_wide::<T, W>(self.rows, self.width, first, &shifts));
-        self.pending.add_lanes(first, &tile);
+        let (tile, missing) = sum_wide::<T, W>(self.rows, self.width, first, &shifts);
+        self.add_sums(first, &tile, &missing)
+    }
+
+    /// Whether some values are missing.
+    #[inline(always)]
+    fn add_sums<const W: usize>(
+        &mut self,
+        first: usize,
+        tile: &Tile<T::Lane, W>,
+        missing: &Missing<T::Lane, W>,
+    ) -> bool {
+        self.pending.add_lanes(first, tile);
         let any = missing.nan.iter().chain(&missing.inf).any(|&count| count.into() > 0);
         if any {
-            self.pending.add_missing(first, &missing);
+            self.pending.add_missing(first, missing);
         }
         any
     }
@@ -202,24 +220,27 @@ impl<L: Lane, const W: usize> Group<L, W> {
         count(&mut self.zero, |lane| x[lane].is_zero());
     }
 
-    /// Squares are neither negative nor cancel: what is not finite, or too large, stays in their sum.
+    /// Whether sums in the values' own precision do. Squares are neither negative nor cancel: what is not finite, or too large, stays in
+    /// their sum.
     #[inline(always)]
-    fn check(&self) -> Result<(), Unsound> {
-        let (mut finite, mut precise) = (true, true);
+    fn is_sound(&self) -> bool {
+        let mut sound = true;
         for lane in 0..W {
             let (s2, constant) = (self.s2[lane], self.min[lane] >= self.max[lane]);
-            finite &= s2 < L::INFINITY;
-            precise &= (s2 > L::SQUARES) | constant;
+            sound &= (s2 < L::INFINITY) & ((s2 > L::SQUARES) | constant);
         }
-        match (finite, precise) {
-            (true, true) => Ok(()),
-            (true, false) => Err(Unsound::Vanishing),
-            (false, _) => Err(Unsound::NotFinite),
-        }
+        sound
+    }
+
+    /// Why they do not.
+    #[cold]
+    fn unsound(&self) -> Unsound {
+        if self.s2.iter().all(|s2| *s2 < L::INFINITY) { Unsound::Vanishing } else { Unsound::NotFinite }
     }
 }
 
 /// Why sums in the values' own precision do not do.
+#[derive(Clone, Copy, PartialEq)]
 enum Unsound {
     /// Some values are not, or sums are too large.
     NotFinite,
@@ -266,7 +287,9 @@ fn sum_groups<T: Scalar, const W: usize, const MISSING: bool>(
             group.add::<MISSING>(&row.map(Scalar::lane));
         }
         let group = whole(group);
-        group.check()?;
+        if !group.is_sound() {
+            return Err(group.unsound());
+        }
         if MISSING {
             missing.add_group(&group, n as u64);
             let n = from_fn(|lane| group.finite[lane].into() as u32 as f64);
