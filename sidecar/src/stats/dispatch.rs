@@ -29,7 +29,7 @@ fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }
 
-/// Asks for the cache line of `values[at]`, if there is such a value.
+/// Asks for the cache line in which `values[at]` is, or would be if there were such a value.
 #[inline(always)]
 pub fn prefetch<T>(values: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]

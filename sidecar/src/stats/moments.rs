@@ -94,6 +94,8 @@ const BLOCK_BYTES: usize = 48 << 10;
 const LARGEST_BLOCK_BYTES: usize = 208 << 10;
 /// So many in a block that adding up its sums takes little beside making them.
 const ENOUGH_ROWS: usize = 64;
+/// Blocks of a batch for which it is worth while that nobody asks for the first.
+const LONG: usize = 8;
 const FIRST_FLUSH: u64 = 16;
 const FLUSH: u64 = 4096;
 
@@ -153,13 +155,15 @@ impl Moments {
         self.start(rest, columns);
         let folded = folded_rows::<T>(columns);
         let block_rows = folded * rows_of_block(folded * columns * size_of::<T>());
+        let is_long = rest.len() / columns >= LONG * block_rows;
         while !rest.is_empty() {
             let until_flush = self.flush_at() - self.pending_rows;
             let rows = block_rows.min(rest.len() / columns).min(until_flush as usize);
             let (block, after) = rest.split_at(rows * columns);
             let (folds, single) = block.split_at(rows / folded * folded * columns);
-            dispatch(Block { rows: folds, width: columns * folded, next: after, pending: &mut self.pending });
-            dispatch(Block { rows: single, width: columns, next: after, pending: &mut self.pending });
+            let (next, width) = (after, columns * folded);
+            dispatch(Block { rows: folds, width, next, is_long, pending: &mut self.pending });
+            dispatch(Block { rows: single, width: columns, next, is_long, pending: &mut self.pending });
             self.pending_rows += rows as u64;
             if self.pending_rows == self.flush_at() {
                 self.flush();
@@ -448,8 +452,8 @@ mod tests {
             let rows = &values[..values.len() - values.len() % columns];
             let shifts: Vec<f64> = (0..columns).map(|j| 0.1 * j as f64).collect();
             let (mut widest, mut plain) = (Pending::new(shifts.clone()), Pending::new(shifts));
-            dispatch(Block { rows, width: columns, next: &[], pending: &mut widest });
-            Kernel::run(Block { rows, width: columns, next: &[], pending: &mut plain });
+            dispatch(Block { rows, width: columns, next: &[], is_long: false, pending: &mut widest });
+            Kernel::run(Block { rows, width: columns, next: &[], is_long: true, pending: &mut plain });
             let bits = |sums: &[f64]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(&widest.s1), bits(&plain.s1));
             prop_assert_eq!(bits(&widest.s2), bits(&plain.s2));

@@ -12,6 +12,9 @@ pub const fn lanes<T: Scalar>() -> usize {
     64 / size_of::<T::Lane>()
 }
 
+/// So many lanes later, in units of them.
+const AHEAD: usize = 8;
+
 /// Rows whose sums are taken in the values' own precision.
 const GROUP: usize = 64;
 
@@ -19,8 +22,10 @@ const GROUP: usize = 64;
 pub struct Block<'a, T> {
     pub rows: &'a [T],
     pub width: usize,
-    /// Asked for meanwhile.
+    /// The rows after them, or where they would be.
     pub next: &'a [T],
+    /// They are asked for meanwhile, line by line, or else what comes a few lanes later: of a short batch that is most of it.
+    pub is_long: bool,
     pub pending: &'a mut Pending,
 }
 
@@ -54,11 +59,17 @@ impl<T: Scalar> Block<'_, T> {
     #[inline(always)]
     fn add_lanes<const W: usize>(&mut self, first: usize, careful: bool) -> bool {
         let shifts = self.pending.lanes(first);
-        let ahead = self.rows.len() / self.width * first;
-        let next = &self.next[ahead.min(self.next.len())..];
+        let ahead = match self.is_long {
+            true => Ahead { values: self.next, at: self.rows.len() / self.width * first, step: W },
+            false => {
+                let later = first + AHEAD * W;
+                let values = if later + W <= self.width { self.rows } else { self.next };
+                Ahead { values, at: later % self.width, step: self.width }
+            }
+        };
         let mut vanishing = false;
         if !careful {
-            match sum_groups::<T, W, false>(self.rows, self.width, first, &shifts, next) {
+            match sum_groups::<T, W, false>(self.rows, self.width, first, &shifts, ahead) {
                 Ok((tile, _)) => {
                     self.pending.add_lanes(first, &tile);
                     return false;
@@ -66,7 +77,8 @@ impl<T: Scalar> Block<'_, T> {
                 Err(unsound) => vanishing = unsound == Unsound::Vanishing,
             }
         }
-        if !vanishing && let Ok((tile, missing)) = sum_groups::<T, W, true>(self.rows, self.width, first, &shifts, next)
+        if !vanishing
+            && let Ok((tile, missing)) = sum_groups::<T, W, true>(self.rows, self.width, first, &shifts, ahead)
         {
             return self.add_sums(first, &tile, &missing);
         }
@@ -89,6 +101,14 @@ impl<T: Scalar> Block<'_, T> {
         }
         any
     }
+}
+
+/// What is asked for while rows are summed, a step a row. It may lie behind the values, where the next record begins.
+#[derive(Clone, Copy)]
+struct Ahead<'a, T> {
+    values: &'a [T],
+    at: usize,
+    step: usize,
 }
 
 /// Of each lane.
@@ -267,11 +287,10 @@ fn sum_groups<T: Scalar, const W: usize, const MISSING: bool>(
     width: usize,
     first: usize,
     shifts: &[f64; W],
-    next: &[T],
+    mut ahead: Ahead<'_, T>,
 ) -> Result<Sums<T::Lane, W>, Unsound> {
     let mut sums = Tile::<T::Lane, W>::NONE;
     let mut missing = Missing::<T::Lane, W>::NONE;
-    let mut ahead = 0;
     for rows in rows.chunks(GROUP * width) {
         let n = rows.len() / width;
         let origins = SEEN_OF_64.map(|share| {
@@ -281,8 +300,8 @@ fn sum_groups<T: Scalar, const W: usize, const MISSING: bool>(
         });
         let mut group = Group::about(median(&origins));
         for row in rows.chunks_exact(width) {
-            prefetch(next, ahead);
-            ahead += W;
+            prefetch(ahead.values, ahead.at);
+            ahead.at += ahead.step;
             let row: &[T; W] = row[first..first + W].try_into().expect("W lanes");
             group.add::<MISSING>(&row.map(Scalar::lane));
         }
