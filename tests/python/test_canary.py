@@ -62,9 +62,12 @@ def test_two_versions_differ_as_scipy_and_newcombe_say(compared):
     assert (this, other) == ("2", "1")
     (mine, my_labels, my_ids), (theirs, their_labels, their_ids) = versions[this], versions[other]
     assert canary["rows"] == len(theirs)
+    assert (canary["class_mix"]["n"], canary["class_mix"]["n_other"]) == (len(mine), len(theirs))
+    assert len(canary["bins_hash"]) == 8
     p = []
     for name, a, b in zip(("confidence_ks", "margin_ks"), confidence_and_margin(mine), confidence_and_margin(theirs), strict=True):
         assert canary[name]["value"] == pytest.approx(stats.ks_2samp(a, b).statistic, abs=1e-12)
+        assert (canary[name]["n"], canary[name]["n_other"]) == (len(a), len(b))
         # Stephens' correction against the plain asymptote: both say that chance is out of the question.
         assert canary[name]["p"] < 1e-6 and stats.ks_2samp(a, b, method="asymp").pvalue < 1e-6
         p.append(canary[name]["p"])

@@ -15,7 +15,7 @@ pub use rule::{Rule, RuleError};
 pub use saved::MOST_BYTES;
 
 use crate::reference::Reference;
-use crate::report::{Alert, AlertState, MOST_ALERTS, Measure, Override, Report, Severity};
+use crate::report::{Alert, AlertState, Evidence, MOST_ALERTS, Override, Report, Severity};
 use histories::Subject;
 use history::Told;
 use remembered::{Judging, Remembered};
@@ -96,7 +96,7 @@ struct Finding {
     persistence: [u64; 2],
     severity: Option<Severity>,
     limit: String,
-    evidence: Measure,
+    evidence: Evidence,
 }
 
 impl Alerts {
@@ -190,7 +190,7 @@ fn tell(report: &Report, alert: &Alert) {
     let Alert { rule, metric, of, name, severity, limit, evidence, .. } = alert;
     match alert.state {
         AlertState::Started => {
-            warn!(model, version, rule, metric, of, name, ?severity, value = ?evidence.value, limit, "alert")
+            warn!(model, version, rule, metric, of, name, ?severity, value = ?evidence.measure.value, limit, "alert")
         }
         AlertState::Ended => info!(model, version, rule, metric, of, name, "alert ended"),
         AlertState::Firing => {}
@@ -262,15 +262,14 @@ mod tests {
     fn an_alert_says_since_when_and_with_what_evidence() {
         let mut alerts = Alerts::new(settings(RULE).unwrap());
         let mut last = report(Some(0.5), 30);
+        last.labels.single_rows = 40;
         alerts.judge(&mut report(Some(0.5), 20), 0, None, false);
         alerts.judge(&mut last, 0, None, false);
         let alert = &last.alerts[0];
         assert_eq!((alert.rule.as_str(), alert.metric.as_str()), ("weak", "labels.accuracy"));
         assert_eq!((alert.start, alert.end, alert.periods), (19, None, [2, 3]));
-        assert_eq!(
-            (alert.evidence.value, alert.limit.as_str(), alert.severity),
-            (Some(0.5), "below 0.9", Severity::Warning)
-        );
+        assert_eq!((alert.evidence.measure.value, alert.evidence.n), (Some(0.5), Some(40)));
+        assert_eq!((alert.limit.as_str(), alert.severity), ("below 0.9", Severity::Warning));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{AlertSettings, Finding, Subject, check_persistence, checksum};
 use crate::reference::{Band, Reference};
-use crate::report::{Measure, Report, Severity};
+use crate::report::{Evidence, Measure, Report, Severity};
 use crate::wildcard::matches;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -216,13 +216,18 @@ pub(super) fn findings(
             if let Some(value) = value
                 && let Some((holds, limit, z)) = rule.judge(&entry.name, value, rows, reference)
             {
+                let n = Some(rows).filter(|n| *n > 0).or_else(|| parent.get("n")?.as_u64());
                 findings.push(Finding {
                     subject: Subject { rule: rule.title().to_owned(), of: entry.of, name: entry.name, settings },
                     metric: rule.metric.clone(),
                     persistence,
                     severity: holds.then_some(rule.severity),
                     limit,
-                    evidence: Measure { value: Some(value), z, ..Measure::default() },
+                    evidence: Evidence {
+                        measure: Measure { value: Some(value), z, ..Measure::default() },
+                        n,
+                        n_other: None,
+                    },
                 });
             }
         }

@@ -2,7 +2,7 @@
 
 use super::histories::Subject;
 use super::{AlertSettings, Finding, checksum};
-use crate::report::{Alert, AlertState, Canary, Measure, Override, Report, Severity, Verdict};
+use crate::report::{Alert, AlertState, Canary, Evidence, Measure, Override, Report, Severity, Verdict};
 use std::collections::BTreeSet;
 
 /// What one of these alerts says of its limit.
@@ -44,7 +44,7 @@ impl Persistences<'_> {
 
 struct Judged {
     metric: String,
-    evidence: Measure,
+    evidence: Evidence,
     verdict: Verdict,
 }
 
@@ -78,7 +78,8 @@ fn of_drift(report: &Report, persistences: &Persistences<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = columns.collect();
     let share = drift.drifted_share;
     findings.extend(share.verdict.and_then(|verdict| {
-        let judged = Judged { metric: "drift.features.drifted_share".into(), evidence: share, verdict };
+        let evidence = Evidence { measure: share, n: Some(drift.monitored), n_other: None };
+        let judged = Judged { metric: "drift.features.drifted_share".into(), evidence, verdict };
         persistences.finding("drift", "features", String::new(), judged)
     }));
     findings
@@ -89,7 +90,7 @@ fn of_quality(report: &Report, persistences: &Persistences<'_>) -> Vec<Finding> 
     let Some(estimated) = &report.estimated else { return Vec::new() };
     let both = [("concept_drift", estimated.concept_drift), ("accuracy_drift", estimated.accuracy_drift)];
     let finding = |(of, drift): (&str, crate::report::QualityDrift)| {
-        let judged = Judged { metric: format!("estimated.{of}"), evidence: drift.measure(), verdict: drift.verdict? };
+        let judged = Judged { metric: format!("estimated.{of}"), evidence: drift.evidence(), verdict: drift.verdict? };
         persistences.finding("quality", of, String::new(), judged)
     };
     both.into_iter().filter_map(finding).collect()
@@ -114,7 +115,7 @@ pub(super) fn gone(other: &str, severity: Severity, [start, end]: [u64; 2], peri
         end: Some(end),
         periods,
         limit: LIMIT.into(),
-        evidence: Measure::undefined("gone"),
+        evidence: Evidence { measure: Measure::undefined("gone"), ..Evidence::default() },
     }
 }
 

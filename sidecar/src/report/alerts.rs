@@ -1,6 +1,6 @@
 //! What an alert says.
 
-use super::Measure;
+use super::Evidence;
 use crate::period::utc;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct Alert {
     pub end: Option<u64>,
     pub periods: [u64; 2],
     pub limit: String,
-    pub evidence: Measure,
+    pub evidence: Evidence,
 }
 
 /// How bad it is.

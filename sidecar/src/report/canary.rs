@@ -1,6 +1,6 @@
 //! Versions of one model side by side: what they answered in the same period, without any reference.
 
-use super::drift::{DriftSettings, Measure, Verdict, are_entropies_comparable, class_mix};
+use super::drift::{DriftSettings, Evidence, Measure, Verdict, are_entropies_comparable, class_mix};
 use super::ordered::has_classes;
 use super::{OrderedSample, Report};
 use crate::period::Period;
@@ -25,10 +25,11 @@ pub(super) const MOST_COMPARED: usize = 8;
 pub struct Canary {
     pub version: String,
     pub rows: u64,
-    pub class_mix: Measure,
-    pub confidence_ks: Measure,
-    pub margin_ks: Measure,
-    pub entropy_ks: Measure,
+    pub bins_hash: String,
+    pub class_mix: Evidence,
+    pub confidence_ks: Evidence,
+    pub margin_ks: Evidence,
+    pub entropy_ks: Evidence,
     pub accuracy_difference: Interval,
     pub agreement: Interval,
     pub verdict: Option<Verdict>,
@@ -36,10 +37,9 @@ pub struct Canary {
 
 impl Canary {
     /// The measure with the worst verdict, and its name; of several the first.
-    pub fn worst(&self) -> (&'static str, Measure) {
-        let accuracy = &self.accuracy_difference;
-        let accuracy =
-            Measure { value: accuracy.value, z: accuracy.z, verdict: accuracy.verdict, ..Measure::default() };
+    pub fn worst(&self) -> (&'static str, Evidence) {
+        let Interval { value, z, verdict, n, n_other, .. } = self.accuracy_difference;
+        let accuracy = Evidence { measure: Measure { value, z, verdict, ..Measure::default() }, n: Some(n), n_other };
         let measures = [
             ("accuracy_difference", accuracy),
             ("class_mix", self.class_mix),
@@ -47,9 +47,7 @@ impl Canary {
             ("margin_ks", self.margin_ks),
             ("entropy_ks", self.entropy_ks),
         ];
-        let worse =
-            |a: (&'static str, Measure), b: (&'static str, Measure)| if b.1.verdict > a.1.verdict { b } else { a };
-        measures.into_iter().reduce(worse).expect("five measures")
+        measures.into_iter().reduce(Evidence::worse).expect("five measures")
     }
 }
 
@@ -163,7 +161,8 @@ impl Digest {
     }
 
     fn against(&self, other: &Digest, answers: [&Vec<f64>; 3], settings: &DriftSettings) -> Canary {
-        let mut class_mix = class_mix(&self.spec.classes, &self.class_counts, &other.spec.classes, &other.class_counts);
+        let (mut class_mix, bins_hash) =
+            class_mix(&self.spec.classes, &self.class_counts, &other.spec.classes, &other.class_counts);
         let mut distances: [Measure; 3] = std::array::from_fn(|i| ks(&other.answers[i], answers[i]));
         if !are_entropies_comparable(self.spec.classes.len(), other.spec.classes.len()) {
             distances[2] = Measure::undefined("not_comparable");
@@ -173,7 +172,8 @@ impl Digest {
         tested.zip(benjamini_hochberg(&p)).for_each(|(measure, q)| measure.q = Some(q));
         let mut accuracy_difference = self.accuracy_against(other);
         let least = settings.min_rows;
-        if counted(&self.class_counts).min(counted(&other.class_counts)) >= least {
+        let [classified, others] = [&self.class_counts, &other.class_counts].map(|counts| counted(counts));
+        if classified.min(others) >= least {
             class_mix.judge(&settings.psi, |measure| measure.z.is_some_and(|z| z >= settings.z));
         } else {
             class_mix.reason = class_mix.reason.or(Some("too_few"));
@@ -192,14 +192,15 @@ impl Digest {
         }
         let verdicts = [class_mix.verdict, accuracy_difference.verdict];
         let verdict = verdicts.into_iter().chain(distances.map(|ks| ks.verdict)).flatten().max();
-        let [confidence_ks, margin_ks, entropy_ks] = distances;
+        let of = |i: usize| distances[i].counted(self.answers[i].n, other.answers[i].n);
         Canary {
             version: other.spec.version.clone(),
             rows: other.rows,
-            class_mix,
-            confidence_ks,
-            margin_ks,
-            entropy_ks,
+            bins_hash,
+            class_mix: class_mix.counted(classified, others),
+            confidence_ks: of(0),
+            margin_ks: of(1),
+            entropy_ks: of(2),
             accuracy_difference,
             agreement: self.agreement_with(other),
             verdict,
@@ -328,9 +329,13 @@ mod tests {
         let same = compared(&[profile("1", ["no", "yes"], 0, 1000), profile("2", ["yes", "no"], 0, 1000)]);
         assert_eq!((same.len(), same[0].version.as_str(), same[0].verdict), (1, "1", Some(Verdict::Ok)));
         assert_eq!((same[0].agreement.value, same[0].agreement.n), (Some(1.0), 600));
-        assert_eq!((same[0].class_mix.value, same[0].confidence_ks.value), (Some(0.0), Some(0.0)));
-        assert_eq!((same[0].margin_ks.value, same[0].entropy_ks.value), (Some(0.0), Some(0.0)));
+        assert_eq!((same[0].class_mix.measure.value, same[0].confidence_ks.measure.value), (Some(0.0), Some(0.0)));
+        assert_eq!((same[0].margin_ks.measure.value, same[0].entropy_ks.measure.value), (Some(0.0), Some(0.0)));
         assert_eq!(same[0].accuracy_difference.value, Some(0.0));
+        let Canary { class_mix, confidence_ks, margin_ks, entropy_ks, .. } = same[0];
+        for measure in [class_mix, confidence_ks, margin_ks, entropy_ks] {
+            assert_eq!((measure.n, measure.n_other), (Some(600), Some(600)));
+        }
     }
 
     #[test]
@@ -357,9 +362,9 @@ mod tests {
             profile.update(&Rows { count: 1, probabilities, ..Rows::default() });
         });
         let same = &compared(&[two, profile])[0];
-        assert_eq!((same.entropy_ks.value, same.entropy_ks.reason), (None, Some("not_comparable")));
+        assert_eq!((same.entropy_ks.measure.value, same.entropy_ks.measure.reason), (None, Some("not_comparable")));
         assert_eq!(
-            (same.confidence_ks.value, same.margin_ks.value, same.verdict),
+            (same.confidence_ks.measure.value, same.margin_ks.measure.value, same.verdict),
             (Some(0.0), Some(0.0), Some(Verdict::Ok))
         );
     }
@@ -368,15 +373,19 @@ mod tests {
     fn what_few_rows_say_is_given_without_a_verdict_and_says_so() {
         let names = ["no", "yes"];
         let few = &compared(&[of_rows("1", names, 0..20, 100, |_| true), of_rows("2", names, 0..600, 2, |_| true)])[0];
-        let reasons =
-            [few.class_mix.reason, few.confidence_ks.reason, few.margin_ks.reason, few.accuracy_difference.reason];
+        let reasons = [
+            few.class_mix.measure.reason,
+            few.confidence_ks.measure.reason,
+            few.margin_ks.measure.reason,
+            few.accuracy_difference.reason,
+        ];
         assert_eq!((reasons, few.verdict), ([Some("too_few"); 4], None));
-        assert!(few.confidence_ks.value.is_some() && few.accuracy_difference.value.is_some());
+        assert!(few.confidence_ks.measure.value.is_some() && few.accuracy_difference.value.is_some());
         let labelled = |version, one_in| of_rows(version, names, 0..600, one_in, |id| id < 29);
         let labels = &compared(&[labelled("1", 1000), labelled("2", 2)])[0];
         assert_eq!((labels.accuracy_difference.n, labels.accuracy_difference.reason), (29, Some("too_few")));
-        assert_eq!((labels.accuracy_difference.verdict, labels.class_mix.reason), (None, None));
-        assert!(labels.class_mix.verdict.is_some());
+        assert_eq!((labels.accuracy_difference.verdict, labels.class_mix.measure.reason), (None, None));
+        assert!(labels.class_mix.measure.verdict.is_some());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::overrides::OfModel;
 use super::scores::{is_classification, unlabelled};
-use super::{DriftSettings, Levels, Measure, Verdict};
+use super::{DriftSettings, Evidence, Levels, Measure, Verdict};
 use crate::profile::{Profile, Right};
 use crate::stats::{ClassEstimate, MOST_RANKED, SharesApart, accuracy_by_difference, corrected_z};
 use serde::Serialize;
@@ -85,7 +85,11 @@ pub struct QualityDrift {
 
 impl QualityDrift {
     /// As an alert shows it.
-    pub fn measure(&self) -> Measure {
+    pub fn evidence(&self) -> Evidence {
+        Evidence { measure: self.measure(), n: Some(self.n), n_other: self.reference_n }
+    }
+
+    fn measure(&self) -> Measure {
         Measure { value: self.value, z: self.z, verdict: self.verdict, reason: self.reason, ..Measure::default() }
     }
 

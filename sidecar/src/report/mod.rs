@@ -24,8 +24,8 @@ mod summary;
 pub use alerts::{Alert, AlertState, Severity};
 pub use canary::{Canary, Interval, Versions};
 pub use drift::{
-    ColumnDrift, ColumnKind, Drift, DriftSettings, EmbeddingDrift, LevelError, Levels, Measure, Unmatched, Verdict,
-    warn_of_unmatched,
+    ColumnDrift, ColumnKind, Drift, DriftSettings, EmbeddingDrift, Evidence, LevelError, Levels, Measure, Unmatched,
+    Verdict, warn_of_unmatched,
 };
 pub use embeddings::Embedding;
 pub use estimated::{Estimated, QualityDrift};

@@ -333,10 +333,11 @@ fn as_expected(reference: &Categorical) -> Vec<u64> {
     values.chain([reference.other.saturating_add(once)]).collect()
 }
 
-/// PSI over the classes that two versions predicted.
-pub fn class_mix(names: &[String], counts: &[u64], other_names: &[String], other: &[u64]) -> Measure {
+/// PSI over the classes that two versions predicted, and the hash of its bins.
+pub fn class_mix(names: &[String], counts: &[u64], other_names: &[String], other: &[u64]) -> (Measure, String) {
     let other: Vec<(String, u64)> = other_names.iter().cloned().zip(other.iter().copied()).collect();
-    classes(ColumnKind::PredictedClass, names, counts, &other, 0.0).psi
+    let column = classes(ColumnKind::PredictedClass, names, counts, &other, 0.0);
+    (column.psi, column.bins_hash)
 }
 
 /// By name: a class that the reference does not know shares a bin with others such. An `undecided` share of the reference's rows may be of

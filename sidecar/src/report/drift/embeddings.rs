@@ -11,6 +11,8 @@ use serde::Serialize;
 #[expect(missing_docs, reason = "docs/report.md documents each field")]
 pub struct EmbeddingDrift {
     pub name: String,
+    pub n: u64,
+    pub reference_n: u64,
     pub distance: Measure,
     pub cosine: Measure,
     pub shift: Measure,
@@ -27,19 +29,24 @@ pub(super) fn embeddings(profile: &Profile, reference: &Reference, settings: &Of
             Some(then) => compare(&block.name, now, &then, settings.of("embedding", &block.name)),
             None => {
                 let [distance, cosine, shift] = [Measure::undefined("no_reference"); 3];
-                EmbeddingDrift { name: block.name.clone(), distance, cosine, shift }
+                EmbeddingDrift { name: block.name.clone(), n: fewest(now), reference_n: 0, distance, cosine, shift }
             }
         }
     };
     spec.embeddings.iter().map(of_block).collect()
 }
 
+/// Values of the coordinate that has the fewest.
+fn fewest(moments: &[Moment]) -> u64 {
+    moments.iter().map(|moment| moment.n).min().unwrap_or(0)
+}
+
 /// Chance: the squared distance of two centroids is a sum of squares with the variances σ²(1/N + 1/M) of their coordinates, as if these
 /// were independent.
 fn compare(name: &str, now: &[Moment], then: &[Moment], settings: &DriftSettings) -> EmbeddingDrift {
     let centroid = |moments: &[Moment]| -> Vec<f64> { moments.iter().map(|moment| moment.mean).collect() };
-    let counted = now.iter().chain(then).all(|moment| moment.n > 0);
-    let (distance, cosine) = match counted {
+    let (n, reference_n) = (fewest(now), fewest(then));
+    let (distance, cosine) = match n.min(reference_n) > 0 {
         true => centroid_shift(&centroid(now), &centroid(then)),
         false => (Err("empty"), Err("empty")),
     };
@@ -54,16 +61,22 @@ fn compare(name: &str, now: &[Moment], then: &[Moment], settings: &DriftSettings
             false => Err("constant_reference"),
         }
     });
-    let enough = now.iter().chain(then).all(|moment| moment.n >= settings.min_rows);
     let mut shift = match shift {
         Ok((value, z)) => Measure { z, ..Measure::of(value) },
         Err(reason) => Measure::undefined(reason),
     };
-    if enough {
+    if n.min(reference_n) >= settings.min_rows {
         shift.judge(&settings.embedding, |shift| shift.z.is_some_and(|z| z >= settings.z));
     }
     let measure = |result: Result<f64, &'static str>| result.map_or_else(Measure::undefined, Measure::of);
-    EmbeddingDrift { name: name.to_owned(), distance: measure(distance), cosine: measure(cosine), shift }
+    EmbeddingDrift {
+        name: name.to_owned(),
+        n,
+        reference_n,
+        distance: measure(distance),
+        cosine: measure(cosine),
+        shift,
+    }
 }
 
 #[cfg(test)]
@@ -85,8 +98,11 @@ mod tests {
         assert!((moved.cosine.value.unwrap() - 1.0 / 10f64.sqrt()).abs() < 1e-12);
         let by_chance = compare("e", &moments([0.05, 1.0], 1000), &moments([0.0, 1.0], 1000), &settings);
         assert_eq!(by_chance.shift.verdict, Some(Verdict::Ok));
-        let few = compare("e", &moments([3.0, 1.0], 5), &moments([0.0, 1.0], 1000), &settings);
+        let mut some_missing = moments([3.0, 1.0], 1000);
+        some_missing[1].n = 5;
+        let few = compare("e", &some_missing, &moments([0.0, 1.0], 1000), &settings);
         assert_eq!((few.shift.verdict, few.distance.value), (None, Some(3.0)));
+        assert_eq!((few.n, few.reference_n), (5, 1000), "of the coordinate that has the fewest");
         let none = compare("e", &moments([0.0, 0.0], 0), &moments([0.0, 1.0], 1000), &settings);
         assert_eq!(none.distance.reason, Some("empty"));
     }

@@ -32,6 +32,18 @@ pub struct Measure {
     pub reason: Option<&'static str>,
 }
 
+/// A measure where no other field says how many it is of, on this side and on the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "docs/report.md documents each field")]
+pub struct Evidence {
+    #[serde(flatten)]
+    pub measure: Measure,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_other: Option<u64>,
+}
+
 /// From which value on a measure warns, and from which it alerts. What a setting leaves out is never, whatever it is by default.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -144,6 +156,16 @@ impl DriftSettings {
     }
 }
 
+/// By its name.
+type Named = (&'static str, Evidence);
+
+impl Evidence {
+    /// That of two with the worse verdict; the first of equals. One without a verdict is not worse than any that has one.
+    pub fn worse(a: Named, b: Named) -> Named {
+        if b.1.measure.verdict > a.1.measure.verdict { b } else { a }
+    }
+}
+
 impl Levels {
     fn check(&self, name: &'static str) -> Result<(), LevelError> {
         let mut levels = [self.warn, self.alert].into_iter().flatten();
@@ -185,6 +207,11 @@ impl Measure {
     /// A value with its z.
     pub fn noisy(noisy: Noisy) -> Measure {
         Measure { z: noisy.z, ..Measure::of(noisy.value) }
+    }
+
+    /// Of so many on either side.
+    pub fn counted(self, n: u64, n_other: u64) -> Evidence {
+        Evidence { measure: self, n: Some(n), n_other: Some(n_other) }
     }
 
     /// Large enough by its levels, and `believed`. Without levels it is switched off, and has no verdict.

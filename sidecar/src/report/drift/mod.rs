@@ -9,7 +9,7 @@ mod unmatched;
 
 pub(super) use columns::{Distances, are_entropies_comparable, class_mix, of_measured, slack};
 pub use embeddings::EmbeddingDrift;
-pub use measure::{DriftSettings, LevelError, Levels, Measure, Verdict};
+pub use measure::{DriftSettings, Evidence, LevelError, Levels, Measure, Verdict};
 pub use unmatched::{Unmatched, warn_of_unmatched};
 
 use super::OrderedSample;
@@ -133,20 +133,19 @@ impl ColumnDrift {
         super::DRIFT_BYTES + self.name.len() as u64
     }
 
-    /// The measure with the worst verdict, and its name; of several the first. One without a verdict is not worse than any that has one.
-    pub fn worst(&self) -> (&'static str, Measure) {
+    /// The measure with the worst verdict, and its name; of several the first.
+    pub fn worst(&self) -> (&'static str, Evidence) {
+        let values = |measure: Measure| measure.counted(self.n, self.reference_n);
         let measures = [
-            ("psi", self.psi),
-            ("ks", self.ks),
-            ("w1", self.w1),
-            ("missing", self.missing),
-            ("jensen_shannon", self.jensen_shannon),
-            ("hellinger", self.hellinger),
-            ("l_infinity", self.l_infinity),
+            ("psi", values(self.psi)),
+            ("ks", values(self.ks)),
+            ("w1", values(self.w1)),
+            ("missing", self.missing.counted(self.rows, self.reference_rows)),
+            ("jensen_shannon", values(self.jensen_shannon)),
+            ("hellinger", values(self.hellinger)),
+            ("l_infinity", values(self.l_infinity)),
         ];
-        let worse =
-            |a: (&'static str, Measure), b: (&'static str, Measure)| if b.1.verdict > a.1.verdict { b } else { a };
-        measures.into_iter().reduce(worse).expect("seven measures")
+        measures.into_iter().reduce(Evidence::worse).expect("seven measures")
     }
 }
 
@@ -177,7 +176,7 @@ fn judge(column: &mut ColumnDrift, settings: &DriftSettings) {
     } else {
         column.reason = column.reason.filter(|reason| !reason.is_empty()).or(Some("too_few"));
     }
-    column.verdict = column.worst().1.verdict;
+    column.verdict = column.worst().1.measure.verdict;
 }
 
 #[cfg(test)]
@@ -306,6 +305,8 @@ mod tests {
             assert_eq!(feature(&drift, name).verdict, Some(Verdict::Alert), "{name}: {:#?}", feature(&drift, name));
         }
         assert_eq!(feature(&drift, "constant").w1.reason, Some("constant_reference"));
+        let (_, plan) = feature(&drift, "plan").worst();
+        assert_eq!((plan.n, plan.n_other), (Some(1000), Some(5000)));
         assert!((feature(&drift, "gaps").missing.value.unwrap() - 0.1).abs() < 0.02);
         assert_eq!((drift.drifted, drift.drifted_share.verdict), (3, Some(Verdict::Alert)));
     }
@@ -319,8 +320,10 @@ mod tests {
         });
         let [level, plan, gaps] = ["level", "plan", "gaps"].map(|name| feature(&drift, name));
         for column in [level, plan, gaps] {
-            assert_eq!((column.verdict, column.worst().0), (Some(Verdict::Alert), "missing"), "{column:#?}");
+            let (measure, evidence) = column.worst();
+            assert_eq!((column.verdict, measure), (Some(Verdict::Alert), "missing"), "{column:#?}");
             assert_eq!((column.rows, column.reference_rows), (1000, 5000));
+            assert_eq!((evidence.n, evidence.n_other), (Some(1000), Some(5000)), "of rows, and not of values");
         }
         assert_eq!((level.missing.value, level.reason, level.psi.verdict), (Some(0.98), Some("too_few"), None));
         assert_eq!((plan.missing.value, plan.reason, plan.n), (Some(1.0), Some("empty"), 0));
