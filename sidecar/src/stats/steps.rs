@@ -182,9 +182,9 @@ impl Steps {
     }
 }
 
-/// ∫√(F(1 − F)) dx over ascending values with the share of all at each: how far a sample strays by chance. The mean of ∫|F − Fₙ| dx
-/// is √(2/π)/√n of it, whatever the distribution, and its deviation at most √(1 − 2/π)/√n of it (the triangle inequality of the
-/// deviations of |F − Fₙ| at each x).
+/// ∫√(F(1 − F)) dx over ascending values with the share of all at each: how far a sample strays by chance. Of many values
+/// the mean of ∫|F − Fₙ| dx is √(2/π)/√n of it, whatever the distribution, and its deviation at most √(1 − 2/π)/√n of it (the triangle
+/// inequality of the deviations of |F − Fₙ| at each x, the half of a normal).
 pub fn spread(ascending: impl Iterator<Item = (f64, f64)>) -> f64 {
     let (mut below, mut last, mut spread) = (0.0, None, 0.0);
     for (value, share) in ascending {
