@@ -102,6 +102,20 @@ def test_a_fault_is_said_in_the_log_once_a_kind_and_period(watch, run_sidecar, r
         assert sidecar.log.read_text().count("its probabilities are not") == 1
 
 
+def test_rows_that_never_sum_to_1_are_said_once_and_not_every_period(watch, run_sidecar, ring_dir):
+    monitor = watch("m", n_classes=2)
+    with run_sidecar("--period", "1s", ring_dir=ring_dir) as sidecar:
+        for n in (1, 2, 3):
+            assert monitor.collect([[0.9, 0.8], [0.1, 0.3]])
+            said = sidecar.wait_until(lambda: [r for r in sidecar.reports() if r["rows"]][n - 1 :], f"report {n}")
+            assert said[-1]["predictions"]["not_normalised_rows"] == 2
+        assert sidecar.log.read_text().count("its probabilities are not") == 1
+        assert monitor.collect([[np.nan, 0.8]])
+        sidecar.wait_drained(monitor.path)
+        sidecar.stop()
+        assert sidecar.log.read_text().count("its probabilities are not") == 2, "another kind is news"
+
+
 def test_entropy_has_its_place_in_references_and_in_drift(report, mlwatch_bin, tmp_path, monkeypatch):
     monkeypatch.setenv("MLWATCH_BIN", str(mlwatch_bin))
     then, now = drawn(3, "f8", sureness=1), drawn(3, "f8", rows=700, seed=2, sureness=0.4)

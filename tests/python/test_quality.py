@@ -1,5 +1,8 @@
 """Scores, errors and estimates through a real ring and the real sidecar are scikit-learn's."""
 
+import json
+import subprocess
+
 import mlwatch
 import numpy as np
 import pytest
@@ -153,16 +156,56 @@ def test_several_labels_a_row_are_scored_one_against_the_rest(report):
     rng = np.random.default_rng(7)
     proba = rng.random((900, 3))
     sets = (rng.random(proba.shape) < proba).astype(np.uint8)
-    scores = report([(proba, None, sets)], n_classes=3, class_names=list("abc"))["scores"]
+    said = report([(proba, None, sets)], n_classes=3, class_names=list("abc"))
+    scores, labels, predicted = said["scores"], said["labels"], proba.argmax(axis=1)
     check_averages(scores, sets, proba, "abc")
-    single = sets.sum(axis=1) == 1
-    assert scores["n"] == single.sum()
-    p, y = proba[single], sets[single].astype(float)
-    assert scores["brier"] == pytest.approx(((p - y) ** 2).sum(axis=1).mean(), rel=1e-9)
-    assert scores["log_loss"] == pytest.approx(-np.log(p[y == 1]).mean(), rel=1e-9)
-    for k, said in enumerate(scores["classes"]):
-        assert said["n"] == len(proba)
-        assert said["bias"] == pytest.approx(proba[:, k].mean() - sets[:, k].mean(), abs=1e-12)
+    for k, of in enumerate(scores["classes"]):
+        assert of["n"] == len(proba)
+        assert of["bias"] == pytest.approx(proba[:, k].mean() - sets[:, k].mean(), abs=1e-12)
+        assert labels["classes"][k]["precision"] == pytest.approx(metrics.precision_score(sets[:, k], predicted == k), abs=1e-12)
+    assert labels["single_rows"] == (sets.sum(axis=1) == 1).sum() > 100
+    none = {"accuracy": None, "balanced_accuracy": None, "mcc": None, "confusion": None}
+    assert {what: labels[what] for what in none} == none
+    assert {labels["accuracy_reason"], *(labels["reasons"][what] for what in none if what != "accuracy")} == {"multi_label"}
+    assert (scores["n"], scores["log_loss"], scores["brier"], scores["reason"]) == (0, None, None, "multi_label")
+    calibration = scores["calibration"]
+    assert (calibration["n"], calibration["ece"], calibration["equal_mass_ece"], calibration["reason"]) == (0, None, None, "multi_label")
+    estimated = said["estimated"]
+    assert (estimated["labelled_n"], estimated["estimated_minus_realised"]) == (0, None)
+    assert estimated["estimated_minus_realised_reason"] == "multi_label"
+
+
+@pytest.mark.parametrize(("dirty", "is_multi_label"), [(9, False), (10, True)])
+def test_a_few_dirty_rows_with_two_labels_do_not_make_a_classifier_multi_label(report, dirty, is_multi_label):
+    proba, labels = skewed(3, rows=900)
+    sets = np.eye(3, dtype=np.uint8)[labels]
+    sets[:dirty] = [1, 1, 0]
+    said = report([(proba, None, sets)], n_classes=3, segments=True)
+    right = None if is_multi_label else pytest.approx((proba[dirty:].argmax(axis=1) == labels[dirty:]).mean(), abs=1e-12)
+    assert (said["labels"]["accuracy"], said["labels"]["single_rows"]) == (right, 900 - dirty)
+    assert (said["labels"]["confusion"] is None) == (said["scores"]["brier"] is None) == is_multi_label
+    (segment,) = said["segments"]
+    assert (segment["accuracy"], segment.get("accuracy_reason")) == (right, "multi_label" if is_multi_label else None)
+
+
+@pytest.mark.parametrize("taught", ["sets", "classes"])
+def test_rows_of_one_label_among_rows_of_several_are_no_concept_drift(report, taught, mlwatch_bin, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLWATCH_BIN", str(mlwatch_bin))
+    rng = np.random.default_rng(17)
+    proba = rng.random((3000, 4))
+    sets = (rng.random(proba.shape) < proba).astype(np.uint8)
+    of_sets = taught == "sets"
+    mlwatch.Reference.fit(proba=proba, y=sets if of_sets else proba.argmax(axis=1), model="m").save(tmp_path / "m.mlwref")
+    shown = subprocess.run([mlwatch_bin, "reference", "show", "--json", tmp_path / "m.mlwref"], check=True, capture_output=True)
+    quality = json.loads(shown.stdout)["quality"]
+    assert (quality["n"], quality["single_rows"] == 3000, quality["accuracy"] is None) == (3000, not of_sets, of_sets)
+    said = report([(proba[:1000], None, sets[:1000])], tmp_path, n_classes=4)["estimated"]
+    learned = [said[of] for of in ("concept_drift", "accuracy_drift", "average_thresholded_confidence", "difference_of_confidence")]
+    for of in learned[:2]:
+        assert (of["value"], of["n"], of.get("verdict"), of["reason"]) == (None, 0, None, "not_comparable" if of_sets else "multi_label")
+    for of in learned[2:]:
+        assert of["estimated_minus_realised"] is None
+        assert of.get("reason") or of["estimated_minus_realised_reason"] == "multi_label"
 
 
 def test_rows_of_nan_count_in_no_score(report):

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 /// Changes when what is written changes its meaning: a checkpoint of another format is not read.
-const MAGIC: &[u8; 8] = b"MLWCKPT6";
+const MAGIC: &[u8; 8] = b"MLWCKPT7";
 /// More than any state takes, and less than would fill the memory.
 const MOST_STATE: u64 = 1 << 30;
 /// Magic, checksum, length of the head.

@@ -50,12 +50,12 @@ fn value(reference: &Reference) -> Value {
 /// How right the model was, and what its probabilities mean: for each class with a map, what it makes of every tenth.
 fn quality(reference: &Reference) -> Value {
     let Some(quality) = &reference.quality else { return Value::Null };
-    let mean = |sum: f64| (quality.single_rows > 0).then(|| sum / quality.single_rows as f64);
+    let (accuracy, confidence) = quality.means().map(|[accuracy, confidence]| (accuracy, confidence)).unzip();
     json!({
-        "n": quality.scores.rows().max(quality.single_rows),
+        "n": quality.rows,
         "single_rows": quality.single_rows,
-        "accuracy": mean(quality.correct as f64),
-        "confidence": mean(quality.confidence),
+        "accuracy": accuracy,
+        "confidence": confidence,
         "calibration": calibrated(reference).map(|(name, at)| json!({ "name": name, "at": at })).collect::<Vec<_>>(),
     })
 }
@@ -73,10 +73,8 @@ fn labelled(reference: &Reference) -> String {
     let Some(quality) = &reference.quality else { return "without labels".into() };
     let (rows, mapped) = (quality.single_rows, calibrated(reference).count());
     let maps = format!("{mapped} of {} classes are calibrated", reference.probabilities.len());
-    if rows == 0 {
-        return maps;
-    }
-    let [accuracy, confidence] = [quality.correct as f64, quality.confidence].map(|sum| short(sum / rows as f64));
+    let Some(means) = quality.means() else { return maps };
+    let [accuracy, confidence] = means.map(short);
     format!("accuracy {accuracy}, confidence {confidence} of {rows} labelled rows; {maps}")
 }
 

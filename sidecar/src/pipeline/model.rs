@@ -34,6 +34,8 @@ pub struct Model {
     /// For rows that wait, and their periods.
     waiting_bytes: u64,
     seed: u64,
+    /// It was told that rows do not sum to 1: of a model with a sigmoid for each class they never do.
+    is_known_unnormalised: bool,
     /// Something has happened that no commit knows of.
     pub changed: bool,
     closing: Closing,
@@ -120,6 +122,7 @@ impl Model {
             superseded: false,
             not_waited_for_until: None,
             value_bytes: 4,
+            is_known_unnormalised: false,
             changed: false,
             closing: Closing {
                 model: id,
@@ -228,9 +231,12 @@ impl Model {
         match unjoined {
             Some(unjoined) => profile.add_unjoined(&unjoined),
             None => {
-                let known = profile.predictions.invalid.kinds();
+                let [nan, inf, out_of_range, not_normalised] = profile.predictions.invalid.kinds();
+                let known = [nan, inf, out_of_range, not_normalised || self.is_known_unnormalised];
                 profile.update(rows);
-                if profile.predictions.invalid.kinds() > known {
+                let invalid = &profile.predictions.invalid;
+                self.is_known_unnormalised |= invalid.not_normalised.rows > 0;
+                if invalid.has_news(known) {
                     let (model, version) = (&self.spec.model, &self.spec.version);
                     warn!(
                         model,

@@ -66,9 +66,14 @@ impl Invalid {
         ]
     }
 
-    /// Kinds of faults that there are.
-    pub fn kinds(&self) -> usize {
-        self.faults().iter().filter(|(_, fault)| fault.rows > 0).count()
+    /// Which kinds of faults there are, in the same order.
+    pub fn kinds(&self) -> [bool; 4] {
+        self.faults().map(|(_, fault)| fault.rows > 0)
+    }
+
+    /// Which of them are news beside those that were `known`.
+    pub fn has_news(&self, known: [bool; 4]) -> bool {
+        self.kinds().into_iter().zip(known).any(|(is, was)| is && !was)
     }
 
     /// Whether it is no larger than it may be: what comes from a file may be.
@@ -149,7 +154,7 @@ mod tests {
         let mut p = profile();
         p.update(&rows(&NAN, None));
         p.update(&rows(&NAN, record("a", 1)));
-        assert_eq!((p.predictions.invalid.nan.rows, p.predictions.invalid.kinds()), (2, 1));
+        assert_eq!((p.predictions.invalid.nan.rows, p.predictions.invalid.kinds()), (2, [true, false, false, false]));
         assert_eq!(p.predictions.invalid.nan.first, None, "the first of all is not known, so none is named");
     }
 

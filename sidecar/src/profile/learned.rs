@@ -12,7 +12,7 @@ pub struct Learned {
     pub reference: u32,
     /// What the probabilities mean; `None` if they mean what they say, as far as is known.
     pub calibration: Option<Calibration>,
-    /// `None` if the reference was not asked the same: other classes, another threshold, several labels a row; or if its confidences are
+    /// `None` if the reference was not asked the same: other classes, another threshold; if its labels are sets; or if its confidences are
     /// not in [0, 1].
     pub right: Option<Right>,
 }

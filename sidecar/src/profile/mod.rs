@@ -353,12 +353,8 @@ mod tests {
         let sets = ArrayView2::from_shape((2, 3), &[1u8, 0, 1, 0, 0, 1]).unwrap();
         p.update(&rows(&[0.8, 0.1, 0.1, 0.1, 0.1, 0.8], Some(Labels::Sets(sets))));
         assert_eq!(
-            (
-                p.quality.outcomes.rows(),
-                p.quality.outcomes.single_rows(),
-                p.quality.outcomes.accuracy().map(|a| a.value)
-            ),
-            (2, 1, Some(1.0))
+            (p.quality.outcomes.rows(), p.quality.outcomes.single_rows(), p.quality.outcomes.several_rows()),
+            (2, 1, 1)
         );
         let support: Vec<u64> = p.quality.outcomes.classes().map(|c| c.support).collect();
         assert_eq!(support, [1, 0, 2]);

@@ -9,7 +9,7 @@ use std::path::Path;
 use thiserror::Error;
 
 /// The last digit is the version: another one is another layout.
-const MAGIC: &[u8; 8] = b"MLWREF04";
+const MAGIC: &[u8; 8] = b"MLWREF05";
 const HEADER: usize = MAGIC.len() + size_of::<u32>();
 /// Of a file: 8,000 features with a thousand steps each.
 pub const MOST_BYTES: u64 = 128 << 20;
@@ -134,7 +134,7 @@ impl Reference {
             [column.rows(), moment.zero, total_of(&column.shape)]
         });
         let bands = total(self.bands.iter().map(|band| band.n));
-        let labelled = self.quality.as_ref().map_or(0, |quality| quality.single_rows);
+        let labelled = self.quality.as_ref().map_or(0, |quality| quality.rows);
         columns.chain([self.rows, named(&self.predicted), named(&self.actual), bands, labelled])
     }
 }
@@ -202,7 +202,7 @@ mod tests {
         let mut bytes = reference().to_bytes();
         bytes[7] = b'1';
         let error = Reference::from_bytes(&bytes).map(|_| ()).unwrap_err();
-        let want = r#"it is a reference of format "MLWREF01", this version reads "MLWREF04": make it anew, or upgrade"#;
+        let want = r#"it is a reference of format "MLWREF01", this version reads "MLWREF05": make it anew, or upgrade"#;
         assert_eq!(error.to_string(), want);
         assert!(matches!(Reference::from_bytes(b"model,age\n"), Err(FileError::NoReference)));
     }

@@ -1,7 +1,7 @@
 //! How right a model was in a reference: what makes its probabilities believable later, without labels.
 
 use crate::profile::{Learned, Profile, Right, Spec};
-use crate::stats::{Calibration, MOST_RANKED, Ranking, Steps, confidence_threshold};
+use crate::stats::{Calibration, MOST_RANKED, Ranking, Steps, confidence_threshold, is_multi_label};
 use serde::{Deserialize, Serialize};
 
 /// For the coins of a calibration: the same histograms give the same one.
@@ -10,11 +10,15 @@ const SEED: u64 = 0x6d6c_7761_7463_6821;
 /// Over the rows with a prediction and a label. All of it adds up, so that references merge exactly; what follows from it is never stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
+    /// How many.
+    pub rows: u64,
+    /// Rows whose label is several classes.
+    pub several_rows: u64,
     /// Rows whose label is a single class.
     pub single_rows: u64,
     /// Of these, predicted right.
     pub correct: u64,
-    /// Of these, the sum of the confidences.
+    /// Of the same, the sum of the confidences.
     pub confidence: f64,
     /// Each class's scores, by whether rows were of it; of nothing with more than 64 classes.
     pub scores: Ranking,
@@ -25,6 +29,8 @@ impl Quality {
     pub(super) fn of(profile: &Profile) -> Option<Quality> {
         let outcomes = &profile.quality.outcomes;
         (outcomes.rows() > 0).then(|| Quality {
+            rows: outcomes.rows(),
+            several_rows: outcomes.several_rows(),
             single_rows: outcomes.single_rows(),
             correct: outcomes.correct(),
             confidence: profile.quality.confidence,
@@ -34,6 +40,8 @@ impl Quality {
 
     /// As if the rows of both had been seen. `order` says where each of its classes is among those of `other`, which has the same.
     pub fn merge(&mut self, other: &Quality, order: &[usize]) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.several_rows = self.several_rows.saturating_add(other.several_rows);
         self.single_rows = self.single_rows.saturating_add(other.single_rows);
         self.correct = self.correct.saturating_add(other.correct);
         self.confidence += other.confidence;
@@ -50,7 +58,8 @@ impl Quality {
         self.scores.fits(classes)
             && self.scores.is_sound()
             && self.correct <= self.single_rows
-            && (classes > MOST_RANKED || self.single_rows <= self.scores.rows())
+            && self.single_rows.saturating_add(self.several_rows) <= self.rows
+            && (classes > MOST_RANKED || self.rows == self.scores.rows())
             && (0.0..=self.single_rows as f64).contains(&self.confidence)
     }
 
@@ -59,14 +68,20 @@ impl Quality {
         Some(Calibration::fit(&self.scores, SEED)).filter(Calibration::is_any)
     }
 
-    /// `confidences` are those of all rows. `None` without rows of a single label.
+    /// Accuracy and mean confidence of the rows with a single label. `None` without such, and where labels are sets: they do not stand
+    /// for the others.
+    pub fn means(&self) -> Option<[f64; 2]> {
+        let stand = self.single_rows > 0 && !is_multi_label(self.several_rows, self.rows);
+        stand.then(|| [self.correct as f64, self.confidence].map(|sum| sum / self.single_rows as f64))
+    }
+
+    /// `confidences` are those of all rows. `None` without [`means`](Self::means).
     pub(super) fn right(&self, confidences: &Steps) -> Option<Right> {
-        let mean = |sum: f64| (self.single_rows > 0).then(|| sum / self.single_rows as f64);
-        let accuracy = mean(self.correct as f64)?;
+        let [accuracy, confidence] = self.means()?;
         Some(Right {
             rows: self.single_rows,
             accuracy,
-            confidence: mean(self.confidence)?,
+            confidence,
             threshold: confidence_threshold(confidences.shares(), 1.0 - accuracy)?,
         })
     }
@@ -181,11 +196,27 @@ mod tests {
     }
 
     #[test]
+    fn where_labels_are_sets_nothing_is_known_of_what_is_right() {
+        let profile = profile(0..3000);
+        let quality = Quality::of(&profile).unwrap();
+        let some = Quality { several_rows: 20, rows: 2720, ..quality.clone() };
+        let sets = Quality { several_rows: 100, rows: 2800, ..quality.clone() };
+        let steps = Reference::of(&profile).confidence.unwrap().as_numerical().unwrap().steps.clone();
+        assert_eq!(some.right(&steps), quality.right(&steps));
+        assert_eq!((sets.means(), sets.right(&steps)), (None, None));
+        let mut merged = sets.clone();
+        merged.merge(&some, &[0, 1, 2]);
+        assert_eq!((merged.rows, merged.several_rows, merged.means()), (5520, 120, None));
+    }
+
+    #[test]
     fn what_contradicts_itself_is_unsound() {
         let sound = Quality::of(&profile(0..300)).unwrap();
         assert!(sound.is_sound(3) && !sound.is_sound(2));
         assert!(!Quality { correct: sound.single_rows + 1, ..sound.clone() }.is_sound(3));
         assert!(!Quality { single_rows: u64::MAX, ..sound.clone() }.is_sound(3), "more than all rows");
+        assert!(!Quality { several_rows: 1, ..sound.clone() }.is_sound(3), "more than all rows");
+        assert!(!Quality { rows: sound.rows + 1, ..sound.clone() }.is_sound(3), "more than are in the scores");
         for confidence in [f64::NAN, -1.0, f64::INFINITY, 1e308] {
             assert!(!Quality { confidence, ..sound.clone() }.is_sound(3), "{confidence}");
         }

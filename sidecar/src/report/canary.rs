@@ -5,7 +5,7 @@ use super::ordered::has_classes;
 use super::{OrderedSample, Report};
 use crate::period::Period;
 use crate::profile::{Answered, SampledAnswers, Spec};
-use crate::stats::{Difference, Proportion, SharesApart, Steps, benjamini_hochberg, kolmogorov_p};
+use crate::stats::{Difference, Proportion, SharesApart, Single, Steps, benjamini_hochberg, kolmogorov_p};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -82,8 +82,8 @@ struct Digest {
     class_counts: Vec<u64>,
     /// Confidence, margin, entropy.
     answers: [Sampled; 3],
-    /// Single-label rows predicted right, and how many such rows there are.
-    right: (u64, u64),
+    right: Single,
+    is_multi_label: bool,
     answered: Answered,
     has_versions: bool,
 }
@@ -126,7 +126,8 @@ impl Versions {
             rows: profile.rows,
             class_counts: profile.predictions.class_counts.clone(),
             answers: answers.map(|values| Sampled::of(values)),
-            right: (outcomes.correct(), outcomes.single_rows()),
+            right: outcomes.single(),
+            is_multi_label: outcomes.is_multi_label(),
             answered: profile.answered.clone(),
             has_versions,
         };
@@ -185,7 +186,7 @@ impl Digest {
                 ks.reason = ks.reason.or(Some("too_few"));
             }
         }
-        if self.right.1.min(other.right.1) >= least {
+        if self.right.rows.min(other.right.rows) >= least {
             accuracy_difference.judge(settings);
         } else {
             accuracy_difference.reason = accuracy_difference.reason.or(Some("too_few"));
@@ -208,14 +209,17 @@ impl Digest {
     }
 
     fn accuracy_against(&self, other: &Digest) -> Interval {
-        let share = |(right, all): (u64, u64)| Proportion::of(right, all);
-        let (n, n_other) = (self.right.1, Some(other.right.1));
-        let apart = SharesApart::of(self.right.0, self.right.1, other.right.0, other.right.1);
+        let share = |of: Single| Proportion::of(of.correct, of.rows);
+        let (n, n_other) = (self.right.rows, Some(other.right.rows));
+        let apart = SharesApart::of(self.right.correct, n, other.right.correct, other.right.rows);
         match (share(self.right), share(other.right)) {
             (Some(this), Some(other)) => {
                 let Difference { value, low, high } = Difference::of(this, other);
                 let z = apart.and_then(|apart| apart.z);
                 Interval { value: Some(value), low: Some(low), high: Some(high), n, n_other, z, ..Interval::default() }
+            }
+            _ if self.is_multi_label || other.is_multi_label => {
+                Interval { n, n_other, reason: Some("multi_label"), ..Interval::default() }
             }
             _ => Interval { n, n_other, reason: Some("no_labels"), ..Interval::default() },
         }

@@ -4,7 +4,7 @@ use super::overrides::OfModel;
 use super::scores::{is_classification, unlabelled};
 use super::{DriftSettings, Evidence, Levels, Measure, Verdict};
 use crate::profile::{Profile, Right};
-use crate::stats::{ClassEstimate, MOST_RANKED, SharesApart, accuracy_by_difference, corrected_z};
+use crate::stats::{ClassEstimate, MOST_RANKED, SharesApart, Single, accuracy_by_difference, corrected_z};
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
@@ -139,7 +139,7 @@ pub(super) fn estimated(profile: &Profile) -> Option<Estimated> {
         calibrated: reading.is_calibrated(),
         accuracy: unless_mixed(estimates.accuracy()),
         accuracy_error: unless_mixed(estimates.accuracy_error()),
-        labelled_n: profile.quality.outcomes.single_rows(),
+        labelled_n: profile.quality.outcomes.single().rows,
         estimated_minus_realised: unless_mixed(minus_realised(profile, profile.quality.expected_correct)),
         estimated_minus_realised_reason: mixed.then_some("reference_gone").or(unlabelled(profile)),
         concept_drift: concept_drift(profile),
@@ -179,20 +179,20 @@ fn class_estimated(name: &str, class: ClassEstimate, rows: u64, classes: usize) 
 
 /// Of the labelled rows: by how much the accuracy of so many right ones exceeds theirs.
 fn minus_realised(profile: &Profile, right: f64) -> Option<f64> {
-    let (labelled, correct) = (profile.quality.outcomes.single_rows(), profile.quality.outcomes.correct());
-    (labelled > 0).then(|| (right - correct as f64) / labelled as f64)
+    let Single { rows, correct } = profile.quality.outcomes.single();
+    (rows > 0).then(|| (right - correct as f64) / rows as f64)
 }
 
 /// Why the accuracy is compared with nothing that a reference has taught.
 fn why_not_compared(profile: &Profile) -> Option<&'static str> {
-    why_unknown(profile).or((profile.quality.outcomes.single_rows() == 0).then_some("no_labels"))
+    why_unknown(profile).or(unlabelled(profile))
 }
 
 /// What was expected of the labelled rows minus what came of them. Had the calibrated probabilities been right, each row would have been
 /// right by a coin of its own, which has the variance ĉ(1 − ĉ) whatever the others do; and what the reference says of the mean of all
 /// these coins is off by what the accuracy of its own rows may well be.
 fn concept_drift(profile: &Profile) -> QualityDrift {
-    let (n, right) = (profile.quality.outcomes.single_rows(), profile.estimates.reading.right());
+    let (n, right) = (profile.quality.outcomes.single().rows, profile.estimates.reading.right());
     let too_many = (profile.spec.classes.len() > MOST_RANKED).then_some("too_many_classes");
     match (why_not_compared(profile).or(too_many), right, minus_realised(profile, profile.quality.expected_correct)) {
         (None, Some(right), Some(value)) => {
@@ -208,11 +208,10 @@ fn concept_drift(profile: &Profile) -> QualityDrift {
 
 /// The accuracy of the labelled rows minus that of the reference's.
 fn accuracy_drift(profile: &Profile) -> QualityDrift {
-    let (outcomes, right) = (&profile.quality.outcomes, profile.estimates.reading.right());
-    let n = outcomes.single_rows();
+    let (Single { rows: n, correct }, right) = (profile.quality.outcomes.single(), profile.estimates.reading.right());
     let apart = |right: Right| {
         let then = (right.accuracy * right.rows as f64).round() as u64;
-        Some((right.rows, SharesApart::of(outcomes.correct(), n, then, right.rows)?))
+        Some((right.rows, SharesApart::of(correct, n, then, right.rows)?))
     };
     match (why_not_compared(profile), right.and_then(apart)) {
         (None, Some((reference_n, SharesApart { value, error, z }))) => {
@@ -256,7 +255,7 @@ fn confidence_difference(profile: &Profile) -> ConfidenceDifference {
     let known = |value: Option<f64>| value.filter(|_| reason.is_none());
     let confidence = known(Some(profile.predictions.confidence.columns()[0].mean));
     let accuracy = |confidence| accuracy_by_difference(right.accuracy, right.confidence, confidence);
-    let labelled = profile.quality.outcomes.single_rows() as f64;
+    let labelled = profile.quality.outcomes.single().rows as f64;
     let of_labelled = accuracy(profile.quality.confidence / labelled.max(1.0)) * labelled;
     ConfidenceDifference {
         confidence,

@@ -150,7 +150,11 @@ pub(super) fn labels(profile: &Profile) -> Labels {
     let all_single = outcomes.single_rows() == outcomes.rows();
     let balanced_accuracy = averages.recall.filter(|_| all_single);
     let mcc = outcomes.matthews();
-    let confusion = outcomes.confusion().filter(|_| scored).map(|rows| rows.map(<[u64]>::to_vec).collect());
+    let confusion = outcomes
+        .confusion()
+        .filter(|_| scored && !outcomes.is_multi_label())
+        .map(|rows| rows.map(<[u64]>::to_vec).collect());
+    let not_confused = if outcomes.is_multi_label() { "multi_label" } else { "too_many_classes" };
     let not_single = if all_single { "single_class" } else { "multi_label" };
     let reason = |is_null: bool, otherwise| is_null.then_some(nothing.unwrap_or(otherwise));
     let classes = profile.spec.classes.iter().zip(outcomes.classes()).filter(|_| scored);
@@ -178,7 +182,7 @@ pub(super) fn labels(profile: &Profile) -> Labels {
             coverage: (profile.rows == 0).then_some("empty"),
             balanced_accuracy: reason(balanced_accuracy.is_none(), "multi_label"),
             mcc: reason(mcc.is_none(), not_single),
-            confusion: reason(confusion.is_none(), "too_many_classes"),
+            confusion: reason(confusion.is_none(), not_confused),
         },
         confusion,
     }

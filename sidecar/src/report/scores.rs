@@ -99,8 +99,10 @@ pub(super) fn scores(profile: &Profile) -> Option<Scores> {
         return None;
     }
     let (quality, spec) = (&profile.quality, &profile.spec);
-    let n = quality.outcomes.single_rows();
-    let rows = quality.outcomes.rows();
+    let (n, rows) = (quality.outcomes.single().rows, quality.outcomes.rows());
+    let known = |x: Option<f64>| x.filter(|x| n > 0 && x.is_finite());
+    let unreliable = Reliability::default();
+    let reliability = if n > 0 { &quality.reliability } else { &unreliable };
     let all_ranked: Vec<Ranked> = quality.ranking.classes().collect();
     let mut ranked = all_ranked.iter().copied();
     let [macro_average, weighted] = ranked_means(profile, &all_ranked);
@@ -111,9 +113,9 @@ pub(super) fn scores(profile: &Profile) -> Option<Scores> {
         |((name, support), mean): ((&String, u64), Option<f64>)| class_scores(name, rows, support, mean, ranked.next());
     Some(Scores {
         n,
-        log_loss: quality.scoring.log_loss().filter(|x| x.is_finite()),
-        brier: quality.scoring.brier().filter(|x| x.is_finite()),
-        calibration: calibration(&quality.reliability, unlabelled(profile)),
+        log_loss: known(quality.scoring.log_loss()),
+        brier: known(quality.scoring.brier()),
+        calibration: calibration(reliability, unlabelled(profile)),
         classes: columns.map(class).collect(),
         macro_average,
         weighted,
@@ -122,12 +124,12 @@ pub(super) fn scores(profile: &Profile) -> Option<Scores> {
     })
 }
 
-/// Why no row has a single label.
+/// Why no rows of a single label stand for the others.
 pub(super) fn unlabelled(profile: &Profile) -> Option<&'static str> {
     let outcomes = &profile.quality.outcomes;
     match outcomes.rows() {
         0 => Some("no_labels"),
-        _ if outcomes.single_rows() == 0 => Some("multi_label"),
+        _ if outcomes.single().rows == 0 => Some("multi_label"),
         _ => None,
     }
 }

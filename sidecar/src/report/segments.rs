@@ -35,11 +35,12 @@ pub(super) fn segments(profile: &Profile) -> Vec<SegmentReport> {
     let rest = [("__missing__", &segments.missing), ("__other__", &segments.other)];
     let rest =
         rest.into_iter().filter(|(_, segment)| segment.rows > 0).map(|(name, segment)| (name.to_owned(), segment));
-    known.chain(rest).map(|(name, segment)| report(name, segment, profile.spec.regression)).collect()
+    known.chain(rest).map(|(name, segment)| report(name, segment, profile)).collect()
 }
 
-fn report(segment: String, of: &Segment, regression: bool) -> SegmentReport {
-    let accuracy = frequency(of.right_rows, of.scored_rows);
+fn report(segment: String, of: &Segment, profile: &Profile) -> SegmentReport {
+    let is_multi_label = profile.quality.outcomes.is_multi_label();
+    let accuracy = frequency(of.right_rows, of.scored_rows).filter(|_| !is_multi_label);
     SegmentReport {
         segment,
         rows: of.rows,
@@ -49,7 +50,8 @@ fn report(segment: String, of: &Segment, regression: bool) -> SegmentReport {
         accuracy,
         accuracy_reason: match accuracy {
             Some(_) => None,
-            None if regression => Some("regression"),
+            None if profile.spec.regression => Some("regression"),
+            None if is_multi_label => Some("multi_label"),
             None => Some("no_labels"),
         },
     }

@@ -55,7 +55,7 @@ pub use estimates::{ClassEstimate, Estimates};
 pub use histogram::{Histogram, Histograms, MOST_SCALE, Side, ZERO_THRESHOLD, relative_error};
 pub use moments::{Moment, Moments};
 pub use order::{MOST_TRANSPOSED, Ordered};
-pub use outcomes::{Averages, ClassOutcomes, MOST_CONFUSED, Outcomes, sole};
+pub use outcomes::{Averages, ClassOutcomes, MOST_CONFUSED, Outcomes, Single, is_multi_label, sole};
 pub use predictions::{Flaw, LOW_CONFIDENCE, Prediction, classify};
 pub use proportion::{Difference, Proportion};
 pub use quantiles::{Quantiles, quantile_sorted};

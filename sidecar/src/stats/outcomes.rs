@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 
 /// Of more classes there is no confusion matrix: 64 × 64 counts take 32 KiB.
 pub const MOST_CONFUSED: usize = 64;
+/// Where more than one row in so many has several labels, labels are sets; fewer are taken for faults.
+const SETS_ONE_IN: u64 = 100;
 
 /// Counts over the rows that had both a prediction and a label.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcomes {
     rows: u64,
     single_rows: u64,
+    several_rows: u64,
     correct: u64,
     classes: Vec<Counts>,
     /// Single-label rows, actual × predicted; empty with more than [`MOST_CONFUSED`] classes.
@@ -48,6 +51,15 @@ pub struct ClassOutcomes {
     pub f1: Option<f64>,
 }
 
+/// Rows of a single label.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Single {
+    /// How many.
+    pub rows: u64,
+    /// Of these, predicted right.
+    pub correct: u64,
+}
+
 /// Means over the classes that have a value; undefined if none has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[expect(missing_docs, reason = "named by themselves")]
@@ -64,6 +76,7 @@ impl Outcomes {
         Outcomes {
             rows: 0,
             single_rows: 0,
+            several_rows: 0,
             correct: 0,
             classes: vec![Counts::default(); classes],
             confusion: vec![0; cells],
@@ -94,8 +107,9 @@ impl Outcomes {
             self.classes[class].actual += 1;
             self.classes[class].hits += u64::from(class == predicted);
         }
-        if let Some(actual) = sole(applies) {
-            self.add_single(predicted, actual);
+        match sole(applies) {
+            Some(actual) => self.add_single(predicted, actual),
+            None => self.several_rows += u64::from(applies.contains(&true)),
         }
     }
 
@@ -111,6 +125,7 @@ impl Outcomes {
     pub fn merge(&mut self, other: &Outcomes) {
         self.rows += other.rows;
         self.single_rows += other.single_rows;
+        self.several_rows += other.several_rows;
         self.correct += other.correct;
         for (counts, other) in self.classes.iter_mut().zip(&other.classes) {
             counts.hits += other.hits;
@@ -125,19 +140,38 @@ impl Outcomes {
         self.rows
     }
 
-    /// Of these, rows predicted right.
-    pub fn correct(&self) -> u64 {
-        self.correct
-    }
-
     /// Rows whose label is exactly one class.
     pub fn single_rows(&self) -> u64 {
         self.single_rows
     }
 
-    /// Share of single-label rows predicted right.
+    /// Of these, rows predicted right.
+    pub fn correct(&self) -> u64 {
+        self.correct
+    }
+
+    /// Rows whose label is several classes.
+    pub fn several_rows(&self) -> u64 {
+        self.several_rows
+    }
+
+    /// Whether labels are sets.
+    pub fn is_multi_label(&self) -> bool {
+        is_multi_label(self.several_rows, self.rows)
+    }
+
+    /// The rows of a single label where they stand for the others: none where labels are sets.
+    pub fn single(&self) -> Single {
+        if self.is_multi_label() {
+            return Single::default();
+        }
+        Single { rows: self.single_rows, correct: self.correct }
+    }
+
+    /// Share of single-label rows predicted right; undefined where labels are sets.
     pub fn accuracy(&self) -> Option<Proportion> {
-        Proportion::of(self.correct, self.single_rows)
+        let Single { rows, correct } = self.single();
+        Proportion::of(correct, rows)
     }
 
     /// A row for each actual class, in it a count for each predicted one; `None` with more than [`MOST_CONFUSED`] classes.
@@ -205,6 +239,13 @@ impl Outcomes {
     }
 }
 
+/// Whether labels are sets, of `several_rows` rows with several labels among `rows` with any.
+///
+/// Rows of a single label are then no fair sample of the others: the fewer labels apply, the fewer rows are right by chance.
+pub fn is_multi_label(several_rows: u64, rows: u64) -> bool {
+    several_rows.saturating_mul(SETS_ONE_IN) > rows
+}
+
 /// The class in a set of exactly one.
 pub fn sole(applies: &[bool]) -> Option<usize> {
     let mut classes = applies.iter().enumerate().filter(|(_, applies)| **applies).map(|(class, _)| class);
@@ -267,6 +308,26 @@ mod tests {
         assert_eq!((outcomes.rows(), outcomes.single_rows(), outcomes.accuracy()), (2, 0, None));
         assert_eq!(outcomes.classes().map(|c| c.support).collect::<Vec<_>>(), [1, 0, 1]);
         assert_eq!(outcomes.matthews(), None);
+    }
+
+    #[test]
+    fn rows_of_one_label_stand_for_the_others_unless_more_than_one_in_a_hundred_has_several() {
+        let with_several = |several: usize| {
+            let mut outcomes = of(&[(0, 0), (0, 1)].repeat((200 - several) / 2), 2);
+            (0..several).for_each(|_| outcomes.add_set(0, &[true; 2]));
+            outcomes
+        };
+        let few = with_several(2);
+        assert_eq!((few.rows(), few.several_rows(), few.single()), (200, 2, Single { rows: 198, correct: 99 }));
+        assert_eq!(value(few.accuracy()), Some(0.5));
+        let many = with_several(4);
+        assert_eq!((many.is_multi_label(), many.single(), many.accuracy()), (true, Single::default(), None));
+        assert_eq!((many.single_rows(), many.correct()), (196, 98));
+        let (mut merged, mut none) = (few, Outcomes::new(2));
+        merged.merge(&many);
+        assert_eq!((merged.several_rows(), merged.is_multi_label()), (6, true));
+        (0..9).for_each(|_| none.add_set(0, &[false; 2]));
+        assert_eq!((none.is_multi_label(), none.accuracy()), (false, None), "no label is not several");
     }
 
     /// Pearson's correlation of the one-hot encodings: covariances summed over the classes.
