@@ -249,6 +249,27 @@ def test_names_are_those_of_a_frames_columns(mlwatch_bin, tmp_path):
     assert named(range(5), range(3)) == unnamed, "pandas numbers what has no names"
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [list, tuple, np.array, lambda y: np.array(y, dtype=object), lambda y: Frame(None, np.array(y, dtype=object))],
+    ids=["list", "tuple", "array", "objects", "series"],
+)
+def test_labels_that_name_classes_are_as_good_as_their_indices(tmp_path, texts):
+    x, proba, y = data()
+    names = ["stays", "leaves", "returns"]
+    options = dict(model="m", class_names=names)
+    mlwatch.Reference.fit(x, proba, y, **options).save(tmp_path / "indices")
+    mlwatch.Reference.fit(x, proba, texts([names[k] for k in y]), **options).save(tmp_path / "names")
+    assert (tmp_path / "names").read_bytes() == (tmp_path / "indices").read_bytes()
+
+
+def test_of_labels_by_name_none_and_nan_are_no_label_and_objects_may_be_indices(tmp_path):
+    proba = np.tile([0.4, 0.6], (4, 1))
+    for file, labels in [("index", [0, -1, 1, -1]), ("name", ["a", None, "b", np.nan]), ("object", np.array([0, -1, 1, -1], dtype=object))]:
+        mlwatch.Reference.fit(None, proba, labels, model="m", class_names=["a", "b"]).save(tmp_path / file)
+    assert (tmp_path / "name").read_bytes() == (tmp_path / "index").read_bytes() == (tmp_path / "object").read_bytes()
+
+
 def test_logits_are_warned_of(tmp_path):
     with pytest.warns(UserWarning, match="probabilities outside 0 to 1"):
         mlwatch.Reference.fit(proba=np.array([[3.0, -3.0]] * 9), model="m").save(tmp_path / "m.mlwref")
@@ -271,8 +292,15 @@ def test_no_periods_are_refused(mlwatch_bin, tmp_path):
         ((np.zeros((3, 2)), None), {"feature_names": ["a"]}, "1 names, and there are 2"),
         ((np.zeros((3, 2)), np.ones((3, 2)), [0, 1, 2]), {}, "label 2 is no class"),
         ((np.zeros((0, 2)), None), {}, "no rows"),
-        ((np.zeros((3, 2)), np.ones((3, 2)), ["a", "b", "a"]), {}, "labels: it holds 'a', want numbers"),
+        ((np.zeros((3, 2)), np.ones((3, 2)), ["a", "b", "a"]), {}, "labels: it holds 'a': name the classes with class_names"),
+        ((np.zeros((3, 2)), np.ones((3, 2)), np.array(["a", "b", "a"])), {}, "labels: it holds 'a': name the classes"),
+        ((np.zeros((3, 2)), np.ones((3, 2)), np.array(["a", "c", "a"])), {"class_names": ["a", "b"]}, "'c', which is no class: want one of 'a', 'b'"),
+        ((np.zeros((3, 2)), np.ones((3, 2)), ["a", 1, "a"]), {"class_names": ["a", "b"]}, "it holds 1, which is no class"),
+        ((np.zeros((3, 2)), np.ones((3, 2)), np.array([["a", "b"]] * 3)), {"class_names": ["a", "b"]}, "labels: it holds 'a', want numbers"),
+        ((np.zeros((3, 2)), np.ones((3, 2)), np.array([b"a"] * 3)), {"class_names": ["a", "b"]}, "labels: it holds b'a', want numbers"),
+        ((np.zeros((3, 1)), np.ones((3, 1)), np.array(["a"] * 3)), {"task": "regression", "class_names": ["a"]}, "labels: it holds 'a', want numbers"),
         (([["a"]], None), {}, "features: it holds 'a', want numbers"),
+        ((np.array([["a"]]), None), {}, "features: it holds 'a', want numbers"),
         ((np.zeros((3, 3)), None), {"feature_names": ["a\nb", "c"]}, r"'a\\nb': a name is one line"),
         ((np.zeros((3, 1)), None), {"feature_names": "a"}, "feature_names is 'a', want a sequence"),
         ((None, np.zeros((3, 2))), {"threshold": 2}, "threshold is 2, want a probability, 0 to 1"),

@@ -46,16 +46,44 @@ def _view(name, value):
         except ValueError as why:
             raise ValueError(f"{name}: {why}") from None
         kind = view.format.lstrip("@=<")
+        if kind[-1:] in "Osw":
+            # Of objects or text: numbers, or what a list of them says.
+            value = value.tolist() if hasattr(value, "tolist") else value.to_numpy().tolist()
+            continue
         if kind not in _DESCR:
             raise TypeError(f"{name} has elements of format {view.format!r}, want floats, integers or bools of this machine's byte order")
         return view, _DESCR[kind]
     raise TypeError(f"{name} is {type(value).__name__}, want an array, a tensor, or rows of numbers")
 
 
+def _indices(labels, classes):
+    """Names of classes as their indices, and None and NaN as no label; anything else as it is."""
+    values = labels.to_numpy() if hasattr(labels, "to_numpy") else labels
+    kind = "O" if isinstance(values, list | tuple) else getattr(getattr(values, "dtype", None), "kind", None)
+    if kind not in ("O", "U", "T") or getattr(values, "ndim", 1) != 1 or not any(isinstance(x, str) for x in values):
+        return labels
+    values = values.tolist() if hasattr(values, "tolist") else values
+    if classes is None:
+        name = next(x for x in values if isinstance(x, str))
+        raise ValueError(f"labels: it holds {name!r}: name the classes with class_names, in the order of proba's columns, or give their indices")
+    index = {name: k for k, name in enumerate(classes)}
+    index[None] = -1
+
+    def of(value):
+        if isinstance(value, float) and value != value:
+            return -1
+        try:
+            return index[value]
+        except (KeyError, TypeError):
+            raise ValueError(f"labels: it holds {value!r}, which is no class: want one of {', '.join(map(repr, classes))}, None for no label") from None
+
+    return [of(value) for value in values]
+
+
 def _packed(rows):
     """Nested sequences as an array of doubles."""
     rows = list(rows)
-    if not rows or isinstance(rows[0], str) or not hasattr(rows[0], "__iter__"):
+    if not rows or isinstance(rows[0], str | bytes) or not hasattr(rows[0], "__iter__"):
         return memoryview(_doubles(rows)).cast("d")
     width = len(rows[0])
     if any(len(row) != width for row in rows):
@@ -140,7 +168,7 @@ class Reference:
         proba holds its outputs and y a target for each, and it learns how large errors are from period to period.
 
         Columns are compared by name with those of the ring: names must be those that the Monitor was given. Without names, those of
-        the columns of X and proba are taken where these are frames. Nothing is copied before ``save``.
+        the columns of X and proba are taken where these are frames. Labels may be names of classes. Nothing is copied before ``save``.
         """
         if X is None and proba is None:
             raise ValueError("X and proba are both None: a reference is of something")
@@ -177,6 +205,8 @@ class Reference:
             for option, value in self._options.items():
                 command += [f"--{option}={value}"]
             for what, array in self._arrays.items():
+                if what == "labels" and self._options["task"] != "regression":
+                    array = _indices(array, self._names["class-names"])
                 file = Path(directory, f"{what}.npy")
                 _write_npy(file, what, array)
                 command += [f"--{what}", file]
