@@ -18,7 +18,7 @@ pub use merge::{MergeError, Mismatch};
 pub use quality::Quality;
 
 use crate::profile::{Frozen, Profile, SampledAnswers, Spec};
-use crate::stats::{Calibration, ColumnEdges, Edges, Element, Elements, Made, Moments, Values};
+use crate::stats::{Calibration, ColumnEdges, Edges, Element, Elements, Made, Moment, Moments, Values};
 use serde::{Deserialize, Serialize};
 
 /// What a model was like when all was well.
@@ -202,18 +202,18 @@ impl Reference {
         }
     }
 
-    /// How margins come about: each of two probabilities is rounded, by u of itself.
+    /// How margins come about.
     pub fn margin_made(&self) -> Made {
-        let moments = self.probabilities.iter().map(|column| &column.moment);
-        let largest = moments.flat_map(|moment| [moment.min.abs(), moment.max.abs()]).filter(|x| x.is_finite());
-        let both = 2.0 * largest.fold(0.0, f64::max);
-        Made::Computed { per_unit: if self.sums_to_one() { both.min(1.0) } else { both }, own: 0.0 }
+        Made::margins(&self.moments())
     }
 
-    /// Whether its rows do, on average.
-    fn sums_to_one(&self) -> bool {
-        let sum: f64 = self.probabilities.iter().map(|column| column.moment.mean).sum();
-        (sum - 1.0).abs() <= 0.05
+    /// How entropies do.
+    pub fn entropy_made(&self) -> Made {
+        Made::entropies(&self.moments())
+    }
+
+    fn moments(&self) -> Vec<Moment> {
+        self.probabilities.iter().map(|column| column.moment).collect()
     }
 
     /// The share of its rows whose class may be another one where the probabilities of `spec` are rounded to other elements: they lie at
@@ -240,14 +240,6 @@ impl Reference {
                 !self.margin.as_ref().is_some_and(|of| of.elements.are_f64()),
             ),
         }
-    }
-
-    /// How entropies come about. Where p moves by up.p, −p ln p moves by up(1 + |ln p|), of which the sum over a row that sums to 1 is
-    /// u(1 + ln K) at most, and over any row uK; divided by ln K. They are computed within 1e-6.
-    pub fn entropy_made(&self) -> Made {
-        let classes = self.probabilities.len().max(2) as f64;
-        let of_row = if self.sums_to_one() { 1.0 + classes.ln() } else { classes };
-        Made::Computed { per_unit: of_row / classes.ln(), own: 2e-6 }
     }
 
     /// Whether a profile was counted in its bins.

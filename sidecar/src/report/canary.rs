@@ -5,7 +5,9 @@ use super::ordered::has_classes;
 use super::{OrderedSample, Report};
 use crate::period::Period;
 use crate::profile::{Answered, SampledAnswers, Spec};
-use crate::stats::{Difference, Proportion, SharesApart, Single, Steps, benjamini_hochberg, kolmogorov_p};
+use crate::stats::{
+    Difference, Elements, Made, Proportion, SharesApart, Single, Slack, Steps, benjamini_hochberg, kolmogorov_p,
+};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -82,6 +84,9 @@ struct Digest {
     class_counts: Vec<u64>,
     /// Confidence, margin, entropy.
     answers: [Sampled; 3],
+    /// How these were made of its probabilities, and what those are.
+    made: [Made; 3],
+    elements: Elements,
     right: Single,
     is_multi_label: bool,
     answered: Answered,
@@ -120,12 +125,15 @@ impl Versions {
         let SampledAnswers { confidence, margin, entropy } = &sample.answers;
         let answers = [confidence, margin, entropy];
         let outcomes = &profile.quality.outcomes;
+        let moments = profile.predictions.probabilities.columns();
         let this = Digest {
             period,
             spec: spec.clone(),
             rows: profile.rows,
             class_counts: profile.predictions.class_counts.clone(),
             answers: answers.map(|values| Sampled::of(values)),
+            made: [Made::Read, Made::margins(&moments), Made::entropies(&moments)],
+            elements: profile.elements.probabilities,
             right: outcomes.single(),
             is_multi_label: outcomes.is_multi_label(),
             answered: profile.answered.clone(),
@@ -164,7 +172,10 @@ impl Digest {
     fn against(&self, other: &Digest, answers: [&Vec<f64>; 3], settings: &DriftSettings) -> Canary {
         let (mut class_mix, bins_hash) =
             class_mix(&self.spec.classes, &self.class_counts, &other.spec.classes, &other.class_counts);
-        let mut distances: [Measure; 3] = std::array::from_fn(|i| ks(&other.answers[i], answers[i]));
+        let mut distances: [Measure; 3] = std::array::from_fn(|i| {
+            let slack = other.elements.slack(self.elements, other.made[i]);
+            ks(&other.answers[i], answers[i], slack)
+        });
         if !are_entropies_comparable(self.spec.classes.len(), other.spec.classes.len()) {
             distances[2] = Measure::undefined("not_comparable");
         }
@@ -258,8 +269,8 @@ impl Interval {
     }
 }
 
-fn ks(other: &Sampled, ascending: &[f64]) -> Measure {
-    match other.steps.distance(ascending) {
+fn ks(other: &Sampled, ascending: &[f64], slack: Slack) -> Measure {
+    match other.steps.distance_within(ascending, slack) {
         Some(distance) => {
             let p = kolmogorov_p(distance.ks, ascending.len() as f64, other.n as f64);
             Measure { p: Some(p), ..Measure::of(distance.ks) }
@@ -339,6 +350,37 @@ mod tests {
         let Canary { class_mix, confidence_ks, margin_ks, entropy_ks, .. } = same[0];
         for measure in [class_mix, confidence_ks, margin_ks, entropy_ks] {
             assert_eq!((measure.n, measure.n_other), (Some(600), Some(600)));
+        }
+    }
+
+    #[test]
+    fn in_another_rounding_the_same_answers_are_no_difference_and_others_are() {
+        let tenths = |version: &str, narrow: bool, up: f64| {
+            let spec = Spec {
+                model: "m".into(),
+                version: version.into(),
+                threshold: 0.5,
+                classes: ["no", "yes"].map(String::from).to_vec(),
+                ..Spec::default()
+            };
+            let mut profile = Profile::new(Arc::new(spec), 1000, 1);
+            let p = |i: u32| (f64::from(i % 4 + 1) / 10.0 + up).min(0.45);
+            let rows: Vec<f64> = (0..1000).flat_map(|i| [1.0 - p(i), p(i)]).collect();
+            let wide = ArrayView2::from_shape((1000, 2), &rows).unwrap();
+            let single = wide.mapv(|p| p as f32);
+            let probabilities = if narrow { Columns::F32(single.view()) } else { Columns::F64(wide) };
+            profile.update(&Rows { count: 1000, probabilities: Some(probabilities), ..Rows::default() });
+            profile
+        };
+        for narrow in [false, true] {
+            let same = &compared(&[tenths("1", narrow, 0.0), tenths("2", !narrow, 0.0)])[0];
+            let ks = |canary: &Canary| {
+                [canary.confidence_ks, canary.margin_ks, canary.entropy_ks].map(|ks| ks.measure.value)
+            };
+            assert_eq!((ks(same), same.verdict), ([Some(0.0); 3], Some(Verdict::Ok)));
+            let other = &compared(&[tenths("1", narrow, 0.0), tenths("2", !narrow, 0.1)])[0];
+            assert!(ks(other).iter().all(|ks| *ks > Some(0.2)), "{other:?}");
+            assert_eq!(other.verdict, Some(Verdict::Alert));
         }
     }
 
