@@ -149,6 +149,7 @@ impl Rule {
         name: &str,
         value: f64,
         rows: u64,
+        report: &Report,
         reference: Option<&Reference>,
     ) -> Option<(bool, String, Option<f64>)> {
         match (self.above, self.below, self.outside_sigma) {
@@ -156,7 +157,7 @@ impl Rule {
             (_, Some(below), _) => Some((value < below, format!("below {below}"), None)),
             (_, _, Some(sigmas)) => {
                 let band = self.band(name, reference?)?;
-                let deviation = reference?.deviation(band, rows);
+                let deviation = reference?.deviation(band, rows) + reference?.rounding(band, report.elements);
                 let z = (value - band.mean) / deviation;
                 let limit = format!("outside {} ± {sigmas} × {deviation}", band.mean);
                 (!z.is_nan()).then_some((z.abs() > sigmas, limit, Some(z).filter(|z| z.is_finite())))
@@ -214,7 +215,7 @@ pub(super) fn findings(
         for Number { entry, value, parent } in found {
             let rows = rows_behind(rule.field(), parent, report);
             if let Some(value) = value
-                && let Some((holds, limit, z)) = rule.judge(&entry.name, value, rows, reference)
+                && let Some((holds, limit, z)) = rule.judge(&entry.name, value, rows, report, reference)
             {
                 let n = Some(rows).filter(|n| *n > 0).or_else(|| parent.get("n")?.as_u64());
                 findings.push(Finding {
@@ -369,6 +370,37 @@ mod tests {
             assert_eq!(rule(line).chooses(&entry), want, "{line}");
         }
         assert!(rule("feature = ''\nof = 'margin'").chooses(&Entry { of: "margin".into(), ..Entry::default() }));
+    }
+
+    #[test]
+    fn a_constant_in_another_rounding_is_within_its_band_and_another_constant_is_not() {
+        use crate::profile::{Feature, Profile, Rows, Spec};
+        use crate::report::Report;
+        use crate::stats::Columns;
+        use ndarray::Array2;
+        let feature = Feature { name: "x".into(), categorical: false };
+        let spec = std::sync::Arc::new(Spec { model: "m".into(), features: vec![feature], ..Spec::default() });
+        let fed = |features: Columns<'_>, count| {
+            let mut profile = Profile::new(spec.clone(), 1000, 1);
+            profile.update(&Rows { count, features: Some(features), ..Rows::default() });
+            profile
+        };
+        let wide = |value: f64| fed(Columns::F64(Array2::from_elem((1000, 1), value).view()), 1000);
+        let narrow = |value: f32| fed(Columns::F32(Array2::from_elem((1000, 1), value).view()), 1000);
+        let settings: AlertSettings =
+            toml::from_str("[[rule]]\nmetric = 'features.*.mean'\noutside_sigma = 3").unwrap();
+        for std in [0.0, 1e-17] {
+            let band = Band { path: "features.x.mean".into(), n: 20, mean: 0.1, std };
+            let reference = Reference::of(&wide(0.1)).with_bands(vec![band]);
+            let holds = |profile: &Profile| {
+                let period = crate::period::Period { start_ns: 0, end_ns: 1, partial: false };
+                let report = Report::of(period, profile, [""; 5]);
+                let found = findings(&settings, &report, Some(&reference), &mut Said::new());
+                found.iter().map(|finding| finding.severity.is_some()).collect::<Vec<_>>()
+            };
+            assert_eq!([holds(&wide(0.1)), holds(&wide(0.1f64.next_up())), holds(&narrow(0.1))], [[false]; 3]);
+            assert_eq!([holds(&wide(0.1 + 1e-9)), holds(&narrow(0.10001))], [[true]; 2]);
+        }
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! How much the numbers of a report went up and down over the periods that a reference was made from.
 
 use super::{Column, Reference};
+use crate::profile::Seen;
+use crate::stats::Made;
 use serde::{Deserialize, Serialize};
+
+/// What the order in which values are summed moves their mean, as a share of them.
+const SUMMED: f64 = 64.0 * f64::EPSILON;
 
 /// One number's mean and deviation over periods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +69,28 @@ impl Reference {
         });
         let variance = seen.max(wider.filter(|variance| variance.is_finite()).unwrap_or(0.0));
         (variance + seen / band.n as f64).sqrt()
+    }
+
+    /// How far rounding alone may move a band's number: of a period whose values are of other elements, and in the sum of either. So far a
+    /// constant is beside its band, which is no wider than the last bit.
+    pub fn rounding(&self, band: &Band, now: Seen) -> f64 {
+        let between = |first, last| band.path.strip_prefix(first)?.strip_suffix(last);
+        let (column, now, made) = match band.path.as_str() {
+            "predictions.confidence.mean" => (self.confidence.as_ref(), now.probabilities, Made::Read),
+            "predictions.margin.mean" => (self.margin.as_ref(), now.probabilities, self.margin_made()),
+            "predictions.entropy.mean" => (self.entropy.as_ref(), now.probabilities, self.entropy_made()),
+            _ => match (between("features.", ".mean"), between("outputs.", ".mean")) {
+                (Some(name), _) => (self.features.iter().find(|of| of.name == name), now.features, Made::Read),
+                (_, Some(name)) => (self.probability(name), now.probabilities, Made::Read),
+                _ => (None, now.features, Made::Read),
+            },
+        };
+        let of_column = |column: &Column| {
+            // No mean of absolute values exceeds it.
+            let size = column.moment.mean.hypot(column.moment.std().unwrap_or(0.0));
+            column.elements.slack(now, made).at(size) + SUMMED * size
+        };
+        column.map(of_column).filter(|moved| moved.is_finite()).unwrap_or(0.0)
     }
 
     fn averaged(&self, band: &Band) -> Option<Averaged> {

@@ -41,7 +41,7 @@ pub use segments::{Confidence, SegmentReport};
 pub use summary::Summary;
 
 use crate::period::{Period, utc};
-use crate::profile::{DROP_REASONS, MOST_INSTANCES, Profile, Spec};
+use crate::profile::{DROP_REASONS, MOST_INSTANCES, Profile, Seen, Spec};
 use crate::stats::{MOST_CATEGORIES, MOST_CONFUSED, Proportion};
 use features::TOP;
 use ordered::has_classes;
@@ -90,6 +90,9 @@ pub struct Report {
     pub canary: Vec<Canary>,
     pub alerts: Vec<Alert>,
     pub more_alerts: u64,
+    /// What its numbers are made of.
+    #[serde(skip)]
+    pub elements: Seen,
 }
 
 impl Report {
@@ -146,6 +149,7 @@ impl Report {
             canary: Vec::new(),
             alerts: Vec::new(),
             more_alerts: 0,
+            elements: profile.elements,
         }
     }
 
